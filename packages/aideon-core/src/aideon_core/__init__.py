@@ -1,0 +1,27 @@
+"""One model object that answers locally when it can and from Together AI when it must."""
+
+from aideon_core.backends.llama_cpp import LlamaCppBackend
+from aideon_core.backends.together import TogetherBackend
+from aideon_core.client import AsyncClient, AsyncStream, Client, Stream
+from aideon_core.config import Config
+from aideon_core.errors import AideonError
+from aideon_core.types import Chunk, Completion, Message, Route, ToolCall, Usage
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AideonError",
+    "AsyncClient",
+    "AsyncStream",
+    "Chunk",
+    "Client",
+    "Completion",
+    "Config",
+    "LlamaCppBackend",
+    "Message",
+    "Route",
+    "Stream",
+    "TogetherBackend",
+    "ToolCall",
+    "Usage",
+]

@@ -1,0 +1,93 @@
+"""What every backend offers; whatever wraps a backend offers the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from aideon_core.errors import AideonError
+    from aideon_core.routing import Ability
+    from aideon_core.types import Chunk, Completion, Request, Side
+
+
+class ChunkStream(Protocol):
+    """An open stream of chunks."""
+
+    def __iter__(self) -> Iterator[Chunk]: ...
+
+    def __next__(self) -> Chunk: ...
+
+    def close(self) -> None:
+        """Stop the answer at its source; may be called twice."""
+        ...
+
+
+class AsyncChunkStream(Protocol):
+    """The awaiting twin of ChunkStream."""
+
+    def __aiter__(self) -> AsyncIterator[Chunk]: ...
+
+    async def __anext__(self) -> Chunk: ...
+
+    async def aclose(self) -> None:
+        """Stop the answer at its source; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Something that can answer a request.
+
+    Every method raises errors of the tree in ``errors`` and nothing else, programmer errors
+    aside.
+    """
+
+    @property
+    def name(self) -> str:
+        """Unique within a client."""
+        ...
+
+    @property
+    def side(self) -> Side:
+        """Where the answer is computed."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """What it answers with."""
+        ...
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """What it can do beyond plain text."""
+        ...
+
+    def unavailable(self) -> AideonError | None:
+        """Why this backend cannot be asked right now; cheap, and sends nothing."""
+        ...
+
+    def complete(self, request: Request) -> Completion:
+        """Answer in one piece."""
+        ...
+
+    def stream(self, request: Request) -> ChunkStream:
+        """Start an answer; the last chunk carries finish reason, usage and cost."""
+        ...
+
+    async def acomplete(self, request: Request) -> Completion:
+        """Answer in one piece without blocking the event loop."""
+        ...
+
+    async def astream(self, request: Request) -> AsyncChunkStream:
+        """Start an answer without blocking the event loop."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and memory; the backend may be used again."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of what belongs to the running event loop, and of the rest."""
+        ...

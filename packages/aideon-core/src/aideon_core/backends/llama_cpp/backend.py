@@ -1,0 +1,222 @@
+"""The GGUF model as a backend."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+from decimal import Decimal
+from importlib.util import find_spec
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from aideon_core import catalog
+from aideon_core.backends.llama_cpp.engine import Engine, Job, ModelOptions, Piece, Sink
+from aideon_core.config import Config
+from aideon_core.errors import AideonError, MissingDependency, NotGguf, NotPulled, UnknownModel
+from aideon_core.types import Chunk, Completion
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from aideon_core.catalog import ModelFile
+    from aideon_core.routing import Ability
+    from aideon_core.types import Request, Side
+
+_MAGIC = b"GGUF"
+
+
+class LlamaCppBackend:
+    """Answers from a GGUF model in this process; nothing leaves the machine.
+
+    The model is loaded by the first request, in a thread of its own, and shared by every
+    backend in the process with the same options. Requests to one model take turns.
+
+    Args:
+        model: a catalogue id, or the path of a ``.gguf`` file.
+        n_ctx: the context in tokens, at most what the model was trained for.
+        n_threads: threads to compute with; the machine's cores when not given.
+        n_gpu_layers: layers to put on the GPU, -1 for all.
+        chat_template: a Jinja template to use instead of the one in the file.
+        config: settings to use instead of the environment's.
+
+    Raises:
+        UnknownModel: no catalogue id and no file goes by that name.
+        NotGguf: the file is something else.
+    """
+
+    name: str = "local"
+    side: Side = "local"
+    abilities: frozenset[Ability] = frozenset()
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        n_ctx: int = 8192,
+        n_threads: int | None = None,
+        n_gpu_layers: int = 0,
+        chat_template: str | None = None,
+        config: Config | None = None,
+    ) -> None:
+        self._home = (config or Config.load()).home
+        self._entry, path = _resolve(model, self._home)
+        self.model = self._entry.id if self._entry else path.name
+        self._options = ModelOptions(
+            path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers
+        )
+        self._chat_template = chat_template
+        self._engine: Engine | None = None
+
+    def __repr__(self) -> str:
+        return f"LlamaCppBackend({self.model!r})"
+
+    def unavailable(self) -> AideonError | None:
+        """NotPulled when the file is not here, MissingDependency without llama-cpp-python."""
+        if self._engine is not None:
+            return None
+        if find_spec("llama_cpp") is None:
+            return MissingDependency(
+                "llama-cpp-python is not installed, so no model can run here.",
+                hint="pip install 'aideon-core[local]'",
+                backend=self.name,
+                model=self.model,
+            )
+        if self._entry is not None and not catalog.is_pulled(self._home, self._entry):
+            return NotPulled(
+                f"{self.model!r} is not on this machine.",
+                hint=f"Fetch it with: aideon pull {self.model}",
+                backend=self.name,
+                model=self.model,
+            )
+        return None
+
+    def complete(self, request: Request) -> Completion:
+        """Answer in one piece."""
+        return Completion.from_chunks(self.stream(request))
+
+    async def acomplete(self, request: Request) -> Completion:
+        """Answer in one piece without blocking the event loop."""
+        stream = await self.astream(request)
+        try:
+            return Completion.from_chunks([chunk async for chunk in stream])
+        finally:
+            await stream.aclose()
+
+    def stream(self, request: Request) -> _Stream:
+        """Queue the request; pieces arrive once the model gets to it."""
+        pieces: SimpleQueue[Piece] = SimpleQueue()
+        return _Stream(self, self._submit(request, pieces.put), pieces)
+
+    async def astream(self, request: Request) -> _AsyncStream:
+        """Queue the request; pieces arrive once the model gets to it."""
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[Piece] = asyncio.Queue()
+
+        def sink(piece: Piece) -> None:
+            # The caller's loop may be closed by now; then nobody waits for the piece.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        return _AsyncStream(self, self._submit(request, sink), pieces)
+
+    def close(self) -> None:
+        """Give the model up; it is freed once no other backend uses it."""
+        self._engine = None
+
+    async def aclose(self) -> None:
+        """Give the model up; it is freed once no other backend uses it."""
+        self.close()
+
+    def _submit(self, request: Request, sink: Sink) -> Job:
+        if (reason := self.unavailable()) is not None:
+            raise reason
+        if self._engine is None:
+            self._engine = Engine.shared(self._options)
+        job = Job(request, self._chat_template, sink)
+        self._engine.submit(job)
+        return job
+
+    def chunk(self, piece: Piece) -> Chunk | None:
+        """A piece as the caller sees it, None at the end; errors are raised and attributed."""
+        if isinstance(piece, AideonError):
+            piece.backend, piece.model = self.name, self.model
+        if isinstance(piece, BaseException):
+            raise piece
+        if piece is None or piece.usage is None:
+            return piece
+        return replace(piece, model=self.model, cost=Decimal(0))
+
+
+class _Stream:
+    """The pieces the worker puts into a queue."""
+
+    def __init__(self, backend: LlamaCppBackend, job: Job, pieces: SimpleQueue[Piece]) -> None:
+        self._backend, self._job, self._pieces = backend, job, pieces
+        self._ended = False
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self
+
+    def __next__(self) -> Chunk:
+        if self._ended:
+            raise StopIteration
+        self._ended = True
+        chunk = self._backend.chunk(self._pieces.get())
+        if chunk is None:
+            raise StopIteration
+        self._ended = False
+        return chunk
+
+    def close(self) -> None:
+        self._ended = True
+        self._job.cancel()
+
+
+class _AsyncStream:
+    """The awaiting twin of _Stream."""
+
+    def __init__(self, backend: LlamaCppBackend, job: Job, pieces: asyncio.Queue[Piece]) -> None:
+        self._backend, self._job, self._pieces = backend, job, pieces
+        self._ended = False
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        if self._ended:
+            raise StopAsyncIteration
+        self._ended = True
+        chunk = self._backend.chunk(await self._pieces.get())
+        if chunk is None:
+            raise StopAsyncIteration
+        self._ended = False
+        return chunk
+
+    async def aclose(self) -> None:
+        self._ended = True
+        self._job.cancel()
+
+
+def _resolve(model: str, home: Path) -> tuple[ModelFile | None, Path]:
+    """The catalogue row, if the name is an id, and where the file is or will be."""
+    path = Path(model).expanduser()
+    looks_like_path = path.suffix == ".gguf" or len(path.parts) > 1 or path.is_file()
+    if not looks_like_path:
+        entry = catalog.find(model)
+        return entry, catalog.path(home, entry)
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+    except OSError as error:
+        raise UnknownModel(
+            f"There is no model file at {model!r}: {error.strerror or error}.",
+            hint="Give a .gguf file or one of: " + ", ".join(m.id for m in catalog.MODELS) + ".",
+        ) from error
+    if magic != _MAGIC:
+        raise NotGguf(
+            f"{model!r} is not a GGUF file: it begins with {magic!r}.",
+            hint="Give a model in llama.cpp's format; others have to be converted first.",
+        )
+    return None, path.resolve()

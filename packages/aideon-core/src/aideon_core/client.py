@@ -1,0 +1,235 @@
+"""``Client`` and ``AsyncClient``: build a request, choose a policy, drive it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias, Unpack
+
+from aideon_core import request as requests
+from aideon_core.backends.base import Backend
+from aideon_core.backends.llama_cpp import LlamaCppBackend
+from aideon_core.backends.together import TogetherBackend
+from aideon_core.config import Config
+from aideon_core.drive import adrive, drive
+from aideon_core.errors import ConfigError
+from aideon_core.policy import Plan, Policy, named
+from aideon_core.routing import Candidate
+from aideon_core.types import Chunk, Completion
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from aideon_core.request import ChatParams, Messages
+
+
+class _Unset:
+    def __repr__(self) -> str:
+        return "the configured default"
+
+
+UNSET: Final = _Unset()
+Target: TypeAlias = str | Backend | None
+"""A model's name, a ready backend, or None for none."""
+
+
+class _Base:
+    """What both clients share: everything but the driving."""
+
+    def __init__(
+        self,
+        *,
+        local: Target | _Unset = UNSET,
+        cloud: Target | _Unset = UNSET,
+        policy: str | Policy | _Unset = UNSET,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        config: Config | None = None,
+    ) -> None:
+        config = config or Config.load()
+        local = config.local if isinstance(local, _Unset) else local
+        cloud = config.cloud if isinstance(cloud, _Unset) else cloud
+        self.policy: Policy = named(config.policy if isinstance(policy, _Unset) else policy)
+        if isinstance(local, str):
+            local = LlamaCppBackend(local, config=config)
+        if isinstance(cloud, str):
+            cloud = TogetherBackend(cloud, api_key=api_key, base_url=base_url, config=config)
+        self.backends: dict[str, Backend] = {
+            backend.name: backend for backend in (local, cloud) if backend is not None
+        }
+        if not self.backends:
+            raise ConfigError("There is no backend to ask.", hint="Give local=, cloud=, or both.")
+        if None not in (local, cloud) and len(self.backends) == 1:
+            raise ConfigError(f"local= and cloud= are both named {local.name!r}.")  # type: ignore[union-attr]
+
+    def __repr__(self) -> str:
+        backends = ", ".join(repr(backend) for backend in self.backends.values())
+        return f"{type(self).__name__}({backends}, policy={self.policy.name!r})"
+
+    def _plan(self, messages: Messages, params: ChatParams, *, stream: bool) -> Plan:
+        request = requests.build(messages, **params)
+        candidates = [
+            Candidate(b.name, b.side, b.model, b.abilities, b.unavailable())
+            for b in self.backends.values()
+        ]
+        return self.policy.plan(request, candidates, stream=stream)
+
+
+class Client(_Base):
+    """Answers from a local model when it can and from the cloud when it must.
+
+    Args:
+        local: a catalogue id, the path of a ``.gguf`` file, a backend, or None for no local
+            side.
+        cloud: a Together model id, a backend, or None for no cloud side.
+        policy: ``"local-first"``, ``"cloud-first"``, ``"local-only"``, ``"cloud-only"``, or
+            a Policy value.
+        api_key: the cloud's key; ``TOGETHER_API_KEY`` when not given.
+        base_url: the cloud's address; ``TOGETHER_BASE_URL`` when not given.
+        config: settings to use instead of the environment's.
+
+    Raises:
+        ConfigError: a model, policy or setting that does not exist.
+    """
+
+    def chat(self, messages: Messages, **params: Unpack[ChatParams]) -> Completion:
+        """Answer a prompt or a conversation.
+
+        Args:
+            messages: a prompt, or Message values or OpenAI-style dicts.
+            **params: OpenAI's parameters; see ChatParams.
+
+        Raises:
+            BadRequest: the arguments are wrong; nothing was sent.
+            AideonError: nobody could answer; ``error.route`` tells why.
+        """
+        *_, last = drive(self._plan(messages, params, stream=False), self.backends)
+        assert isinstance(last, Completion)
+        return last
+
+    def stream(self, messages: Messages, **params: Unpack[ChatParams]) -> Stream:
+        """Answer in pieces, as they come; arguments and errors as for ``chat``.
+
+        An error before the first piece falls back as in ``chat``; one after it raises
+        StreamInterrupted from the iteration.
+        """
+        return Stream(drive(self._plan(messages, params, stream=True), self.backends))
+
+    def close(self) -> None:
+        """Let go of connections and models."""
+        for backend in self.backends.values():
+            backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class AsyncClient(_Base):
+    """The awaiting twin of Client: the same arguments, methods and errors."""
+
+    async def chat(self, messages: Messages, **params: Unpack[ChatParams]) -> Completion:
+        """Answer a prompt or a conversation; see Client.chat."""
+        items = adrive(self._plan(messages, params, stream=False), self.backends)
+        *_, last = [item async for item in items]
+        assert isinstance(last, Completion)
+        return last
+
+    def stream(self, messages: Messages, **params: Unpack[ChatParams]) -> AsyncStream:
+        """Answer in pieces, as they come; iterate with ``async for``. See Client.stream."""
+        return AsyncStream(adrive(self._plan(messages, params, stream=True), self.backends))
+
+    async def close(self) -> None:
+        """Let go of connections and models."""
+        for backend in self.backends.values():
+            await backend.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class Stream:
+    """The chunks of an answer; the last one carries usage, cost and route.
+
+    ``completion`` is the whole answer, None until the stream has ended. Closing early, or
+    leaving the ``with`` block, stops the answer at its source.
+    """
+
+    def __init__(self, items: Iterator[Chunk | Completion]) -> None:
+        self._items = items
+        self.completion: Completion | None = None
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self
+
+    def __next__(self) -> Chunk:
+        item = next(self._items)
+        if isinstance(item, Completion):
+            self.completion = item
+            item = next(self._items)
+        assert isinstance(item, Chunk)
+        return item
+
+    def close(self) -> None:
+        """Stop the answer."""
+        self._items.close()  # type: ignore[attr-defined]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class AsyncStream:
+    """The awaiting twin of Stream."""
+
+    def __init__(self, items: AsyncIterator[Chunk | Completion]) -> None:
+        self._items = items
+        self.completion: Completion | None = None
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        item = await anext(self._items)
+        if isinstance(item, Completion):
+            self.completion = item
+            item = await anext(self._items)
+        assert isinstance(item, Chunk)
+        return item
+
+    async def aclose(self) -> None:
+        """Stop the answer."""
+        await self._items.aclose()  # type: ignore[attr-defined]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,116 @@
+"""Settings, resolved once; the only module that reads the environment."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from platformdirs import user_data_path
+
+from aideon_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TOGETHER_BASE_URL = "https://api.together.ai"
+DEFAULT_LOCAL = "qwen2.5-coder-0.5b-instruct"
+DEFAULT_CLOUD = "meta-llama/Llama-3.3-70B-Instruct-Turbo"
+DEFAULT_POLICY = "local-first"
+
+_FALSE = frozenset({"", "0", "false", "no", "off"})
+
+
+class Secret:
+    """A value that never shows itself; ``reveal()`` is the one way to read it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value, for the moment it is sent."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not pickled: read the key again where it is needed")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """What a client starts from: arguments come before it, these defaults after.
+
+    ``home`` holds pulled models. ``offline`` rules the cloud out. ``local``, ``cloud`` and
+    ``policy`` are what a client uses when it is not told otherwise.
+    """
+
+    home: Path = field(default_factory=lambda: user_data_path("aideon", appauthor=False))
+    offline: bool = False
+    together_api_key: Secret | None = None
+    together_base_url: str = TOGETHER_BASE_URL
+    local: str | None = DEFAULT_LOCAL
+    cloud: str | None = DEFAULT_CLOUD
+    policy: str = DEFAULT_POLICY
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> Config:
+        """Read the environment, and the TOML file that ``AIDEON_CONFIG`` names, if it does.
+
+        Raises:
+            ConfigError: the file is missing, is not TOML, or has an unknown key.
+        """
+        env = os.environ if environ is None else environ
+        values: dict[str, object] = {}
+        if path := env.get("AIDEON_CONFIG"):
+            values.update(_from_toml(Path(path)))
+        if home := env.get("AIDEON_HOME"):
+            values["home"] = Path(home).expanduser()
+        if "AIDEON_OFFLINE" in env:
+            values["offline"] = env["AIDEON_OFFLINE"].strip().lower() not in _FALSE
+        if key := env.get("TOGETHER_API_KEY", "").strip():
+            values["together_api_key"] = Secret(key)
+        if base_url := env.get("TOGETHER_BASE_URL", "").strip():
+            values["together_base_url"] = base_url
+        return cls(**values)  # type: ignore[arg-type]
+
+
+# Keys never come from the file: a file is copied, committed and backed up.
+_FILE_KEYS = tuple(f.name for f in fields(Config) if f.name != "together_api_key")
+_FILE_TYPES: Mapping[str, type] = {"offline": bool}
+
+
+def _from_toml(path: Path) -> dict[str, object]:
+    where = f"AIDEON_CONFIG names {str(path)!r}"
+    try:
+        read = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"{where}, which cannot be read: {reason}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}, which is not valid TOML: {error}.") from error
+    for key, value in read.items():
+        if key not in _FILE_KEYS:
+            near = difflib.get_close_matches(key, _FILE_KEYS, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(_FILE_KEYS)}."
+            raise ConfigError(f"{where}, which has an unknown key {key!r}.", hint=hint)
+        expected = _FILE_TYPES.get(key, str)
+        if not isinstance(value, expected):
+            raise ConfigError(
+                f"{where}, where {key} is {value!r}.", hint=f"It takes a {expected.__name__}."
+            )
+    if "home" in read:
+        read["home"] = Path(read["home"]).expanduser()
+    return read

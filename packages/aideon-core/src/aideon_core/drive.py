@@ -1,0 +1,125 @@
+"""Perform a plan's steps: ``drive`` blocks, ``adrive`` awaits.
+
+The only logic in the package that is written twice; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, cast
+
+from aideon_core.errors import AideonError
+from aideon_core.policy import Call, Close, Emit, Failed, Ok, Open, Plan, Pull, Sleep, Step
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+    from aideon_core.backends.base import AsyncChunkStream, Backend, ChunkStream
+    from aideon_core.types import Chunk, Completion
+
+Outcome = Ok[object] | Failed
+
+
+def drive(plan: Plan, backends: Mapping[str, Backend]) -> Iterator[Chunk | Completion]:
+    """Yield the chunks a plan emits, then the completion it ends with.
+
+    Args:
+        plan: a fresh plan.
+        backends: what the backend names in the plan's steps stand for.
+
+    Raises:
+        AideonError: whatever the plan raises. Errors outside the tree are bugs and pass
+            through untouched.
+    """
+    opened: list[ChunkStream] = []
+    outcome: Outcome | None = None
+    try:
+        while True:
+            # Only this line may end the plan: a wider try would swallow a stray StopIteration.
+            try:
+                step = next(plan) if outcome is None else plan.send(outcome)
+            except StopIteration as done:
+                final: Completion = done.value
+                break
+            if isinstance(step, Emit):
+                yield step.chunk
+                outcome = Ok(None)
+            else:
+                outcome = _perform(step, backends, opened)
+    finally:
+        plan.close()
+        for stream in opened:
+            stream.close()
+    yield final
+
+
+def _perform(step: Step, backends: Mapping[str, Backend], opened: list[ChunkStream]) -> Outcome:
+    started = time.perf_counter()
+    value: object = None
+    try:
+        match step:
+            case Pull():
+                value = next(cast("ChunkStream", step.stream), None)
+            case Call():
+                value = backends[step.backend].complete(step.request)
+            case Open():
+                value = stream = backends[step.backend].stream(step.request)
+                opened.append(stream)
+            case Close():
+                cast("ChunkStream", step.stream).close()
+            case Sleep():
+                time.sleep(step.seconds)
+            case _:
+                raise TypeError(f"a plan asked for {step!r}, which is not a step")
+    except AideonError as error:
+        return Failed(error, time.perf_counter() - started)
+    return Ok(value, time.perf_counter() - started)
+
+
+async def adrive(plan: Plan, backends: Mapping[str, Backend]) -> AsyncIterator[Chunk | Completion]:
+    """Yield the chunks a plan emits, then the completion it ends with; ``drive``, awaiting."""
+    opened: list[AsyncChunkStream] = []
+    outcome: Outcome | None = None
+    try:
+        while True:
+            try:
+                step = next(plan) if outcome is None else plan.send(outcome)
+            except StopIteration as done:
+                final: Completion = done.value
+                break
+            if isinstance(step, Emit):
+                yield step.chunk
+                outcome = Ok(None)
+            else:
+                outcome = await _aperform(step, backends, opened)
+    finally:
+        plan.close()
+        for stream in opened:
+            await stream.aclose()
+    yield final
+
+
+async def _aperform(
+    step: Step, backends: Mapping[str, Backend], opened: list[AsyncChunkStream]
+) -> Outcome:
+    started = time.perf_counter()
+    value: object = None
+    try:
+        match step:
+            case Pull():
+                value = await anext(cast("AsyncChunkStream", step.stream), None)
+            case Call():
+                value = await backends[step.backend].acomplete(step.request)
+            case Open():
+                value = stream = await backends[step.backend].astream(step.request)
+                opened.append(stream)
+            case Close():
+                await cast("AsyncChunkStream", step.stream).aclose()
+            case Sleep():
+                await asyncio.sleep(step.seconds)
+            case _:
+                raise TypeError(f"a plan asked for {step!r}, which is not a step")
+    except AideonError as error:
+        return Failed(error, time.perf_counter() - started)
+    return Ok(value, time.perf_counter() - started)

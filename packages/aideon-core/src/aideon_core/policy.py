@@ -1,0 +1,310 @@
+"""Policies as generators: they yield what to do next and receive what happened.
+
+A plan never awaits, sleeps, reads a clock or rolls dice; ``drive`` does that for it. So a
+test of a policy is a conversation: send it outcomes, look at the steps it asks for.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
+
+from aideon_core.errors import (
+    AideonError,
+    AllBackendsFailed,
+    ConfigError,
+    Excluded,
+    StreamInterrupted,
+)
+from aideon_core.routing import Candidate, Decision, decide
+from aideon_core.types import Attempt, Chunk, Completion, Request, Route, Side
+
+if TYPE_CHECKING:
+    from aideon_core.backends.base import AsyncChunkStream, ChunkStream
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Ask a backend for a whole answer. Outcome: Ok(Completion) or Failed."""
+
+    backend: str
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Start a stream. Outcome: Ok(handle) or Failed; the handle goes into Pull and Close."""
+
+    backend: str
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Wait for the next piece of a stream. Outcome: Ok(Chunk), Ok(None) at its end, or Failed."""
+
+    stream: ChunkStream | AsyncChunkStream
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Stop a stream at its source. Outcome: Ok(None). What a plan leaves open is closed for it."""
+
+    stream: ChunkStream | AsyncChunkStream
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Give a piece to the caller. Outcome: Ok(None)."""
+
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait. Outcome: Ok(None)."""
+
+    seconds: float
+
+
+Step: TypeAlias = Call | Open | Pull | Close | Emit | Sleep
+
+
+@dataclass(frozen=True, slots=True)
+class Ok(Generic[T]):
+    """The step was done; ``seconds`` is how long it took."""
+
+    value: T
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The step failed with an error of the tree; ``seconds`` is how long it took."""
+
+    error: AideonError
+    seconds: float = 0.0
+
+
+Outcome: TypeAlias = "Ok[object] | Failed"
+Plan: TypeAlias = Generator[Step, "Ok[object] | Failed", Completion]
+
+
+class Policy(Protocol):
+    """A rule for choosing; ``plan`` starts it for one request."""
+
+    @property
+    def name(self) -> str:
+        """What ``route.policy`` says."""
+        ...
+
+    def plan(self, request: Request, candidates: Sequence[Candidate], *, stream: bool) -> Plan:
+        """Begin to answer ``request``; with ``stream`` the answer is emitted in pieces."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prefer:
+    """Ask the sides in order, the next one when one cannot answer; other sides never."""
+
+    name: str
+    sides: tuple[Side, ...]
+
+    def plan(self, request: Request, candidates: Sequence[Candidate], *, stream: bool) -> Plan:
+        """Decide once, then fall back along the order decided."""
+        decision = decide(request, candidates, policy=self.name, sides=self.sides)
+        return fallback(decision, request, stream=stream)
+
+
+POLICIES = {
+    policy.name: policy
+    for policy in (
+        Prefer("local-first", ("local", "cloud")),
+        Prefer("cloud-first", ("cloud", "local")),
+        Prefer("local-only", ("local",)),
+        Prefer("cloud-only", ("cloud",)),
+    )
+}
+
+
+def named(policy: str | Policy) -> Policy:
+    """The policy of that name, or the one given.
+
+    Raises:
+        ConfigError: no policy goes by that name.
+    """
+    if not isinstance(policy, str):
+        return policy
+    if policy not in POLICIES:
+        near = difflib.get_close_matches(policy, POLICIES, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Policies: {', '.join(POLICIES)}."
+        raise ConfigError(f"There is no policy {policy!r}.", hint=hint)
+    return POLICIES[policy]
+
+
+@dataclass(slots=True)
+class _Answer:
+    """How one attempt ended: with a completion, or with an error after what was delivered."""
+
+    attempt: Attempt
+    completion: Completion
+    error: AideonError | None = None
+    delivered: bool = False
+
+
+def fallback(decision: Decision, request: Request, *, stream: bool) -> Plan:
+    """Ask each candidate in turn until one answers.
+
+    A stream falls back only while nothing of it was delivered.
+
+    Raises:
+        StreamInterrupted: a stream broke after part of it was delivered.
+        AllBackendsFailed: nobody could answer; a lone cause is raised as itself.
+    """
+    ask = _stream if stream else _call
+    attempts: list[Attempt] = []
+    for candidate in decision.order:
+        answer = yield from ask(candidate, request)
+        attempts.append(answer.attempt)
+        if answer.error is None:
+            route = _route(decision, attempts, candidate)
+            completion = replace(answer.completion, route=route)
+            if stream:
+                yield Emit(_last_chunk(completion))
+            return completion
+        if answer.delivered:
+            raise _interrupted(answer, _route(decision, attempts))
+        if not answer.error.falls_back:
+            break
+    raise _nobody(decision, attempts)
+
+
+def _call(candidate: Candidate, request: Request) -> Generator[Step, Ok[object] | Failed, _Answer]:
+    outcome = yield Call(candidate.name, request)
+    if isinstance(outcome, Failed):
+        attempt = _attempt(candidate, outcome.seconds, error=outcome.error)
+        return _Answer(attempt, Completion(), outcome.error)
+    assert isinstance(outcome.value, Completion)
+    return _Answer(_attempt(candidate, outcome.seconds), outcome.value)
+
+
+def _stream(
+    candidate: Candidate, request: Request
+) -> Generator[Step, Ok[object] | Failed, _Answer]:
+    chunks: list[Chunk] = []
+    first: float | None = None
+    outcome = yield Open(candidate.name, request)
+    seconds = outcome.seconds
+    if isinstance(outcome, Ok):
+        stream = outcome.value
+        while isinstance(outcome := (yield Pull(stream)), Ok):  # type: ignore[arg-type]
+            seconds += outcome.seconds
+            if outcome.value is None:
+                break
+            chunk = outcome.value
+            assert isinstance(chunk, Chunk)
+            chunks.append(chunk)
+            if chunk.text or chunk.reasoning or chunk.tool_calls:
+                first = seconds if first is None else first
+                yield Emit(Chunk(chunk.text, chunk.reasoning, chunk.tool_calls))
+        yield Close(stream)  # type: ignore[arg-type]
+    error = outcome.error if isinstance(outcome, Failed) else None
+    attempt = _attempt(candidate, seconds, first=first, error=error)
+    return _Answer(attempt, Completion.from_chunks(chunks), error, delivered=first is not None)
+
+
+def _attempt(
+    candidate: Candidate,
+    seconds: float,
+    *,
+    first: float | None = None,
+    error: AideonError | None = None,
+) -> Attempt:
+    return Attempt(
+        backend=candidate.name,
+        side=candidate.side,
+        model=candidate.model,
+        seconds=seconds,
+        first_token_seconds=first,
+        error=error,
+    )
+
+
+def _last_chunk(completion: Completion) -> Chunk:
+    return Chunk(
+        finish_reason=completion.finish_reason,
+        usage=completion.usage,
+        cost=completion.cost,
+        model=completion.model,
+        id=completion.id,
+        route=completion.route,
+    )
+
+
+def _route(
+    decision: Decision, attempts: Sequence[Attempt], answered: Candidate | None = None
+) -> Route:
+    return Route(
+        policy=decision.policy,
+        reason=_reason(decision, attempts, answered),
+        considered=decision.considered,
+        attempts=tuple(attempts),
+        backend=answered.name if answered else None,
+        side=answered.side if answered else None,
+        model=answered.model if answered else None,
+    )
+
+
+def _reason(decision: Decision, attempts: Sequence[Attempt], answered: Candidate | None) -> str:
+    failed = [a for a in attempts if a.error is not None]
+    ruled_out = [c for c in decision.considered if c.ruled_out is not None]
+    causes = [f"{a.backend} failed ({type(a.error).__name__})" for a in failed] + [
+        f"{c.backend} was ruled out ({type(c.ruled_out).__name__})" for c in ruled_out
+    ]
+    if answered is None:
+        return ", ".join(causes) or "no backend is configured"
+    if failed:
+        return f"fell back to {answered.name}: {', '.join(causes)}"
+    if ruled_out:
+        return f"{answered.name} is the one eligible: {', '.join(causes)}"
+    return f"{answered.name} comes first and answered"
+
+
+def _interrupted(answer: _Answer, route: Route) -> StreamInterrupted:
+    assert answer.error is not None
+    error = StreamInterrupted(
+        f"The stream from {answer.attempt.backend} ({answer.attempt.model}) broke after part of "
+        f"the answer was delivered: {answer.error.message}",
+        hint="What was delivered is in .partial; ask again for a whole answer.",
+        backend=answer.attempt.backend,
+        model=answer.attempt.model,
+    )
+    error.partial = replace(answer.completion, route=route)
+    error.route = route
+    error.__cause__ = answer.error
+    return error
+
+
+def _nobody(decision: Decision, attempts: Sequence[Attempt]) -> AideonError:
+    causes = [a.error for a in attempts if a.error is not None]
+    if causes and not causes[-1].falls_back:
+        causes = causes[-1:]
+    else:
+        ruled_out = [c.ruled_out for c in decision.considered if c.ruled_out is not None]
+        causes += [error for error in ruled_out if not isinstance(error, Excluded)]
+        causes = causes or ruled_out
+    if len(causes) == 1:
+        error = causes[0]
+    elif causes:
+        lines = "".join(f"\n  - {cause}" for cause in causes)
+        error = AllBackendsFailed(f"No backend could answer:{lines}", causes)
+    else:
+        error = ConfigError(
+            "There is no backend to ask.", hint="Give the client local=, cloud=, or both."
+        )
+    error.route = _route(decision, attempts)
+    return error

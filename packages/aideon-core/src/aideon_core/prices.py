@@ -1,0 +1,54 @@
+"""What a provider bills, from the genai-prices data; unknown is None, never 0."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from aideon_core.types import Usage
+
+
+def cost(provider: str, model: str, usage: Usage | None) -> Decimal | None:
+    """US dollars that ``provider`` bills for ``usage`` of ``model``; None when not known."""
+    if usage is None:
+        return None
+    # Imported here because the price data costs a second to load and local answers need none.
+    import genai_prices
+
+    try:
+        priced = genai_prices.calc_price(
+            genai_prices.Usage(
+                input_tokens=usage.input_tokens,
+                cache_read_tokens=usage.cached_tokens or None,
+                output_tokens=usage.output_tokens,
+            ),
+            model,
+            provider_id=provider,
+        )
+    except LookupError:
+        return None
+    return priced.total_price
+
+
+def nearest(provider: str, model: str) -> list[str]:
+    """Up to three of the provider's models whose names are most like ``model``."""
+    known = _models(provider)
+    by_lower = {name.lower(): name for name in known} | {
+        name.rpartition("/")[2].lower(): name for name in known
+    }
+    wanted = model.lower()
+    close = difflib.get_close_matches(wanted, by_lower, n=3, cutoff=0.6)
+    close += difflib.get_close_matches(wanted.rpartition("/")[2], by_lower, n=3, cutoff=0.6)
+    return list(dict.fromkeys(by_lower[name] for name in close))[:3]
+
+
+@cache
+def _models(provider: str) -> tuple[str, ...]:
+    from genai_prices import data_snapshot
+
+    providers = data_snapshot.get_snapshot().providers
+    return tuple(model.id for p in providers if p.id == provider for model in p.models)

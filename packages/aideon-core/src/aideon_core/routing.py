@@ -1,0 +1,95 @@
+"""Who can answer a request, who is best, and why: decided without I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from aideon_core.errors import AideonError, Excluded, Unsupported
+from aideon_core.types import Considered
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aideon_core.types import Request, Side
+
+Ability: TypeAlias = Literal["tools", "json", "media"]
+
+_WANTS: dict[Ability, str] = {
+    "tools": "call tools",
+    "json": "hold to a response format",
+    "media": "read images, audio or files",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A backend as routing sees it: what it can do, and why it cannot be asked, if so."""
+
+    name: str
+    side: Side
+    model: str
+    abilities: frozenset[Ability]
+    unavailable: AideonError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The candidates in the order to ask them, and all that were considered."""
+
+    policy: str
+    order: tuple[Candidate, ...]
+    considered: tuple[Considered, ...]
+
+
+def needs(request: Request) -> frozenset[Ability]:
+    """What a backend must be able to do to answer this request."""
+    found: set[Ability] = set()
+    if request.tools and request.tool_choice != "none":
+        found.add("tools")
+    if (request.response_format or {}).get("type", "text") != "text":
+        found.add("json")
+    parts = (m.content for m in request.messages if not isinstance(m.content, str))
+    if any(part.get("type") != "text" for content in parts for part in content):
+        found.add("media")
+    return frozenset(found)
+
+
+def decide(
+    request: Request, candidates: Sequence[Candidate], *, policy: str, sides: Sequence[Side]
+) -> Decision:
+    """Rule out who cannot answer, and order the rest by side.
+
+    Args:
+        request: what is to be answered.
+        candidates: every backend there is.
+        policy: the policy's name, for the record.
+        sides: the sides the policy allows, the preferred one first.
+    """
+    wanted = needs(request)
+    verdicts = {c.name: _ruled_out(c, wanted, policy, sides) for c in candidates}
+    eligible = [c for c in candidates if verdicts[c.name] is None]
+    return Decision(
+        policy=policy,
+        order=tuple(sorted(eligible, key=lambda c: sides.index(c.side))),
+        considered=tuple(Considered(c.name, c.side, c.model, verdicts[c.name]) for c in candidates),
+    )
+
+
+def _ruled_out(
+    candidate: Candidate, wanted: frozenset[Ability], policy: str, sides: Sequence[Side]
+) -> AideonError | None:
+    if candidate.side not in sides:
+        return Excluded(
+            f"policy {policy!r} does not use the {candidate.side} side.", backend=candidate.name
+        )
+    if candidate.unavailable is not None:
+        return candidate.unavailable
+    if missing := sorted(wanted - candidate.abilities):
+        return Unsupported(
+            f"{candidate.model!r} cannot {' or '.join(_WANTS[m] for m in missing)} here.",
+            hint=f"The request asks for it; another backend than {candidate.name!r} has to answer.",
+            backend=candidate.name,
+            model=candidate.model,
+        )
+    return None

@@ -1,0 +1,66 @@
+"""HTTP: the one module that knows the HTTP library, and its errors."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import httpx2
+
+from aideon_core.errors import AideonError, ConfigError, ConnectFailed, ServerError, TimedOut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Client = httpx2.Client
+AsyncClient = httpx2.AsyncClient
+Request = httpx2.Request
+Response = httpx2.Response
+EventSource = httpx2.EventSource
+
+# Reading waits long: a reasoning model can think for a minute before its first byte.
+TIMEOUT = httpx2.Timeout(connect=5.0, read=120.0, write=30.0, pool=30.0)
+
+_MAPPED: tuple[tuple[type[Exception], type[AideonError], str], ...] = (
+    (httpx2.ConnectTimeout, TimedOut, "could not be reached in time"),
+    (httpx2.TimeoutException, TimedOut, "did not answer in time"),
+    (httpx2.UnsupportedProtocol, ConfigError, "is not an http:// or https:// address"),
+    (httpx2.InvalidURL, ConfigError, "is not a valid address"),
+    (httpx2.LocalProtocolError, ConfigError, "could not be sent the request"),
+    (httpx2.ConnectError, ConnectFailed, "could not be reached"),
+    (httpx2.NetworkError, ConnectFailed, "broke the connection"),
+    (httpx2.RemoteProtocolError, ConnectFailed, "broke off the answer"),
+    (httpx2.ProxyError, ConnectFailed, "could not be reached through the proxy"),
+    (httpx2.SSEError, ServerError, "did not send a readable event stream"),
+    (httpx2.DecodingError, ServerError, "sent a body that cannot be decoded"),
+    (httpx2.TooManyRedirects, ServerError, "redirects without end"),
+    (httpx2.TransportError, ConnectFailed, "could not be talked to"),
+)
+
+
+@contextmanager
+def normalized(
+    where: str, *, backend: str | None = None, model: str | None = None
+) -> Iterator[None]:
+    """Turn the HTTP library's exceptions into ours; programmer errors pass untouched.
+
+    Errors of ours that pass through are told which backend and model they are about.
+
+    Args:
+        where: the address asked, for the message.
+        backend: the backend that was asked, for the error's attribute.
+        model: the model that was asked for, for the error's attribute.
+    """
+    try:
+        yield
+    except AideonError as error:
+        error.backend = error.backend or backend
+        error.model = error.model or model
+        raise
+    except (httpx2.TransportError, httpx2.RequestError, httpx2.InvalidURL) as error:
+        ours, what = next(
+            ((ours, what) for theirs, ours, what in _MAPPED if isinstance(error, theirs)),
+            (ConnectFailed, "could not be talked to"),
+        )
+        detail = f": {error}" if str(error) else ""
+        raise ours(f"{where} {what}{detail}.", backend=backend, model=model) from error

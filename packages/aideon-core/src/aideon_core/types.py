@@ -1,0 +1,242 @@
+"""The values that pass between a caller, a policy and a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from aideon_core.errors import AideonError
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+Side: TypeAlias = Literal["local", "cloud"]
+Json: TypeAlias = Mapping[str, Any]
+"""A JSON object as OpenAI's API defines it: a tool, a response format, a content part."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function the model asks to be called; ``arguments`` is the JSON text it wrote."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of the tool call at ``index``; ``arguments`` continues the text before it."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation.
+
+    ``content`` is text, or OpenAI content parts such as ``{"type": "image_url", ...}``.
+    """
+
+    role: Role
+    content: str | tuple[Json, ...] = ""
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of the turn, without images and other parts."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part["text"] for part in self.content if part.get("type") == "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to answer, and how; ``None`` leaves a parameter to the backend's default."""
+
+    messages: tuple[Message, ...]
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    tools: tuple[Json, ...] = ()
+    tool_choice: str | Json | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and written.
+
+    ``input_tokens`` includes the cached ones, ``output_tokens`` the reasoning.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """A backend that was looked at, and why it was ruled out, if it was."""
+
+    backend: str
+    side: Side
+    model: str
+    ruled_out: AideonError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call to one backend.
+
+    ``seconds`` is the whole call, ``first_token_seconds`` the wait for the first piece of
+    a streamed answer (``None`` when nothing came, or the call was not streamed).
+    """
+
+    backend: str
+    side: Side
+    model: str
+    seconds: float
+    first_token_seconds: float | None = None
+    error: AideonError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The choice made for one request: who was considered, who was asked, who answered.
+
+    ``backend``, ``side`` and ``model`` name the one that answered, ``None`` when none did.
+    """
+
+    policy: str
+    reason: str
+    considered: tuple[Considered, ...]
+    attempts: tuple[Attempt, ...] = ()
+    backend: str | None = None
+    side: Side | None = None
+    model: str | None = None
+
+    def explain(self) -> str:
+        """Tell the choice in plain text, a line for each backend and each attempt."""
+        answered = f"{self.side}: {self.model}" if self.backend else "nobody"
+        lines = [f"{answered} answered under policy {self.policy!r}: {self.reason}", "considered:"]
+        for seen in self.considered:
+            verdict = f"ruled out, {seen.ruled_out.message}" if seen.ruled_out else "eligible"
+            lines.append(f"  {seen.backend} ({seen.model}): {verdict}")
+        lines.append("attempts:")
+        for number, attempt in enumerate(self.attempts, 1):
+            first = attempt.first_token_seconds
+            wait = f", first token after {first:.2f} s" if first is not None else ""
+            outcome = (
+                f"{type(attempt.error).__name__}, {attempt.error.message}"
+                if attempt.error
+                else "answered"
+            )
+            lines.append(
+                f"  {number}. {attempt.backend} ({attempt.model}): "
+                f"{outcome} ({attempt.seconds:.2f} s{wait})"
+            )
+        if not self.attempts:
+            lines.append("  none")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a streamed answer; the last one carries the facts about the whole.
+
+    ``text``, ``reasoning`` and ``tool_calls`` continue what came before. ``finish_reason``,
+    ``usage``, ``cost`` (US dollars) and ``route`` arrive once, on the last chunk.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    cost: Decimal | None = None
+    model: str | None = None
+    id: str | None = None
+    route: Route | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole answer.
+
+    ``cost`` is what the provider bills for it in US dollars: 0 for a local answer, ``None``
+    when the price or the usage is unknown. ``model`` is the one that really answered.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    cost: Decimal | None = None
+    model: str | None = None
+    id: str | None = None
+    route: Route | None = None
+
+    @classmethod
+    def from_chunks(cls, chunks: Iterable[Chunk]) -> Completion:
+        """Join a stream into the answer it was: the same fields, whole."""
+        fold = _Fold()
+        for chunk in chunks:
+            fold.add(chunk)
+        return fold.completion()
+
+
+@dataclass(slots=True)
+class _Fold:
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: dict[int, list[ToolCallDelta]] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, chunk: Chunk) -> None:
+        self.text.append(chunk.text)
+        self.reasoning.append(chunk.reasoning)
+        for delta in chunk.tool_calls:
+            self.calls.setdefault(delta.index, []).append(delta)
+        for name in ("usage", "cost", "model", "id", "route"):
+            if (value := getattr(chunk, name)) is not None:
+                self.facts[name] = value
+        # Some engines send a second, different finish reason; the first one is the true one.
+        if chunk.finish_reason is not None:
+            self.facts.setdefault("finish_reason", chunk.finish_reason)
+
+    def completion(self) -> Completion:
+        return Completion(
+            text="".join(self.text),
+            reasoning="".join(self.reasoning),
+            tool_calls=tuple(_join(deltas) for _, deltas in sorted(self.calls.items())),
+            **self.facts,
+        )
+
+
+def _join(deltas: Sequence[ToolCallDelta]) -> ToolCall:
+    return ToolCall(
+        id=next((delta.id for delta in deltas if delta.id), ""),
+        name=next((delta.name for delta in deltas if delta.name), ""),
+        arguments="".join(delta.arguments for delta in deltas),
+    )

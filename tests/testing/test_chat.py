@@ -1,0 +1,196 @@
+"""Whole answers of POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import httpx2
+import pytest
+
+from aideon_core.types import ToolCall, Usage
+from aideon_testing import BrokenOff, LoopbackTogether, Reply
+
+CHAT = "/v1/chat/completions"
+
+
+def test_a_scripted_text_is_the_answer(together, client, chat_body):
+    """What a test says is what the client reads."""
+    together.script.say("Hello there.")
+    body = client.post(CHAT, json=chat_body).json()
+    assert body["choices"][0]["message"]["content"] == "Hello there."
+    assert body["choices"][0]["finish_reason"] == "stop"
+    assert body["model"] == chat_body["model"]
+
+
+def test_answers_come_in_the_order_they_were_scripted(together, client, chat_body):
+    """The script is a queue."""
+    together.script.say("one", "two")
+    texts = [
+        client.post(CHAT, json=chat_body).json()["choices"][0]["message"]["content"] for _ in "12"
+    ]
+    assert texts == ["one", "two"]
+    assert len(together.script) == 0
+
+
+def test_an_empty_script_repeats_the_last_message(client, chat_body):
+    """A server nobody scripted still answers, the same every time."""
+    texts = {
+        client.post(CHAT, json=chat_body).json()["choices"][0]["message"]["content"] for _ in "12"
+    }
+    assert texts == {"The loopback server heard: Say hello."}
+
+
+def test_a_whole_answer_is_indented_and_in_the_wires_order(together, client, chat_body):
+    """Bodies are byte for byte what the API would write for them."""
+    together.script.reply(Reply("Hello", reasoning="A greeting.", usage=Usage(75, 48)))
+    response = client.post(CHAT, json=chat_body)
+    body = response.json()
+    assert response.text == json.dumps(body, indent=2)
+    assert list(body) == [
+        "id", "object", "created", "model", "metadata", "prompt", "choices", "usage",
+    ]  # fmt: skip
+    assert list(body["choices"][0]) == ["index", "message", "logprobs", "finish_reason", "seed"]
+    assert list(body["choices"][0]["message"]) == ["role", "content", "tool_calls", "reasoning"]
+    assert body["usage"] == {
+        "prompt_tokens": 75, "total_tokens": 123, "completion_tokens": 48, "reasoning_tokens": 0,
+    }  # fmt: skip
+
+
+def test_a_tool_call_is_answered_with_empty_text(together, client, chat_body):
+    """Tool calls carry an index, an id and their arguments as JSON text."""
+    together.script.call("get_weather", city="Oslo")
+    choice = client.post(CHAT, json=chat_body).json()["choices"][0]
+    (call,) = choice["message"]["tool_calls"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] == ""
+    assert list(call) == ["id", "index", "type", "function"]
+    assert call["id"].startswith("call_")
+    assert call["function"] == {"name": "get_weather", "arguments": '{"city": "Oslo"}'}
+
+
+def test_tool_call_ids_given_by_the_test_are_kept(together, client, chat_body):
+    """A test can name its calls."""
+    calls = (ToolCall("call_a", "f", "{}"), ToolCall("call_b", "g", "{}"))
+    together.script.reply(Reply(tool_calls=calls))
+    answered = client.post(CHAT, json=chat_body).json()["choices"][0]["message"]["tool_calls"]
+    assert [(call["id"], call["index"]) for call in answered] == [("call_a", 0), ("call_b", 1)]
+
+
+def test_headers_carry_the_id_and_limits_even_on_success(client, chat_body):
+    """retry-after on a 200 is normal here, so clients must not take it for a limit."""
+    response = client.post(CHAT, json=chat_body)
+    assert response.headers["x-request-id"] == response.json()["id"]
+    assert response.headers["retry-after"] == "2"
+    assert response.headers["x-ratelimit"] == "false"
+    assert response.headers["content-type"] == "application/json; charset=utf-8"
+    assert int(response.headers["content-length"]) == len(response.content)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text", "finish_reason"),
+    [
+        ({"max_tokens": 3}, "One two three", "length"),
+        ({"max_tokens": 5}, "One two three, four", "length"),
+        ({"max_tokens": 60}, "One two three, four five.", "stop"),
+        ({"max_completion_tokens": 1}, "One", "length"),
+        ({"stop": ["four", "five"]}, "One two three, ", "stop"),
+        ({"stop": "two"}, "One ", "stop"),
+        ({"stop": ["absent"]}, "One two three, four five.", "stop"),
+        ({"stop": ["five"], "max_tokens": 2}, "One two", "length"),
+    ],
+)
+def test_limits_of_the_request_apply_to_scripted_text(
+    together, client, chat_body, parameters, text, finish_reason
+):
+    """max_tokens and stop end a scripted answer as they would end a model's."""
+    together.script.say("One two three, four five.")
+    body = client.post(CHAT, json=chat_body | parameters).json()
+    assert body["choices"][0]["message"]["content"] == text
+    assert body["choices"][0]["finish_reason"] == finish_reason
+
+
+def test_reasoning_counts_as_output(together, client, chat_body):
+    """A reasoning model can spend all of max_tokens on its thoughts."""
+    together.script.reply(Reply("Yes.", reasoning="Let me think."))
+    body = client.post(CHAT, json=chat_body | {"max_tokens": 2}).json()
+    assert body["choices"][0]["message"]["content"] == ""
+    assert body["choices"][0]["message"]["reasoning"] == "Let me"
+    assert body["usage"]["completion_tokens"] == body["usage"]["reasoning_tokens"] == 2
+
+
+def test_a_cut_answer_breaks_off_inside_its_body(together, client, chat_body):
+    """A connection lost in the middle of a body is an error the client sees."""
+    together.script.reply(Reply("Hello", cut_after=1))
+    with pytest.raises(httpx2.RemoteProtocolError):
+        client.post(CHAT, json=chat_body)
+    assert client.post(CHAT, json=chat_body).status_code == 200
+
+
+def test_a_delayed_answer_comes_too_late_for_an_impatient_client(together, client, chat_body):
+    """A delay makes a client run into its own timeout."""
+    together.script.reply(Reply("Hello", delay=60))
+    with pytest.raises(httpx2.ReadTimeout):
+        client.post(CHAT, json=chat_body, timeout=0.05)
+
+
+def test_every_request_is_recorded(together, client, chat_body):
+    """A test can look at what its client sent."""
+    client.post(CHAT, json=chat_body, headers={"X-Extra": "1"})
+    (request,) = together.requests
+    assert (request.method, request.path, request.headers["x-extra"]) == ("POST", CHAT, "1")
+    assert request.body == chat_body
+
+
+def test_a_base_url_that_repeats_v1_still_works(client, chat_body):
+    """The together SDK with a base URL ending in /v1 asks for /v1/v1, and is served."""
+    assert client.post(f"/v1{CHAT}", json=chat_body).status_code == 200
+
+
+def test_an_answerer_of_ones_own_takes_over_when_the_script_is_empty(chat_body):
+    """Scripted answers come first, the given answerer says the rest."""
+    from aideon_core.types import Chunk  # noqa: PLC0415
+
+    class Shout:
+        async def answer(self, body):
+            yield Chunk(text=body["messages"][-1]["content"].upper())
+            yield Chunk(finish_reason="stop", usage=Usage(1, 1))
+
+    with LoopbackTogether(Shout()) as server:
+        server.script.say("scripted")
+        texts = [_ask(server, chat_body) for _ in "12"]
+    assert texts == ["scripted", "SAY HELLO."]
+
+
+def test_a_bug_in_an_answerer_is_a_500_and_a_logged_traceback(chat_body, caplog):
+    """A client never hangs on a broken answerer, and the cause can be read."""
+
+    class Broken:
+        async def answer(self, body):
+            raise ZeroDivisionError
+            yield
+
+    with LoopbackTogether(Broken()) as server, caplog.at_level(logging.ERROR):
+        response = httpx2.post(
+            server.base_url + CHAT, json=chat_body, headers={"authorization": "Bearer k"}
+        )
+    assert response.status_code == 500
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_an_answerer_may_break_off_before_a_word(chat_body):
+    """BrokenOff before the first chunk ends the connection right after the headers."""
+
+    class Gone:
+        async def answer(self, body):
+            raise BrokenOff
+            yield
+
+    with LoopbackTogether(Gone()) as server, pytest.raises(httpx2.RemoteProtocolError):
+        _ask(server, chat_body | {"stream": True})
+
+
+def _ask(server, body):
+    headers = {"authorization": "Bearer k"}
+    answer = httpx2.post(server.base_url + CHAT, json=body, headers=headers).json()
+    return answer["choices"][0]["message"]["content"]

@@ -1,0 +1,162 @@
+"""The server as a process citizen: connections, threads, fixtures, the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from aideon_testing import LoopbackTogether, Reply
+
+CHAT = "/v1/chat/completions"
+HEADERS = {"authorization": "Bearer k"}
+
+
+def test_fifty_clients_at_once_each_get_their_own_answer(together, chat_body):
+    """Concurrent requests never see each other's answers."""
+    with (
+        httpx2.Client(base_url=together.base_url, headers=HEADERS) as client,
+        ThreadPoolExecutor(50) as pool,
+    ):
+
+        def ask(number: int) -> str:
+            messages = [{"role": "user", "content": f"number {number}"}]
+            answer = client.post(CHAT, json=chat_body | {"messages": messages}).json()
+            return answer["choices"][0]["message"]["content"]
+
+        answers = list(pool.map(ask, range(50)))
+    assert answers == [f"The loopback server heard: number {number}" for number in range(50)]
+    assert len({request.content for request in together.requests}) == 50
+
+
+async def test_async_clients_are_served_while_their_loop_runs(together, chat_body):
+    """The server has a loop of its own, so async tests need nothing special."""
+    async with httpx2.AsyncClient(base_url=together.base_url, headers=HEADERS) as client:
+        responses = await asyncio.gather(*(client.post(CHAT, json=chat_body) for _ in range(50)))
+    assert {response.status_code for response in responses} == {200}
+
+
+def test_a_slow_answer_holds_up_no_other(together, chat_body):
+    """One delayed answer leaves the other connections their pace."""
+    together.script.reply(Reply("late", delay=60))
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(httpx2.post, together.base_url + CHAT, json=chat_body, headers=HEADERS)
+        while together.script and not late.done():
+            pass
+        assert httpx2.post(together.base_url + CHAT, json=chat_body, headers=HEADERS).is_success
+        together.stop()
+        assert isinstance(late.exception(), httpx2.RemoteProtocolError | httpx2.ReadError)
+
+
+def test_hundreds_of_requests_leave_nothing_behind(chat_body):
+    """After a stop there are as many threads and open files as before the start."""
+    before = threading.active_count(), _open_files()
+    with LoopbackTogether() as server:
+        with httpx2.Client(base_url=server.base_url, headers=HEADERS) as client:
+            for number in range(150):
+                assert client.post(CHAT, json=chat_body | {"stream": number % 2 == 0}).is_success
+        once = httpx2.Limits(max_keepalive_connections=0)
+        with httpx2.Client(base_url=server.base_url, headers=HEADERS, limits=once) as client:
+            for _ in range(150):
+                assert client.get("/v1/models").is_success
+    assert (threading.active_count(), _open_files()) == before
+
+
+def test_a_kept_alive_connection_serves_many_requests(together, chat_body):
+    """Clients that pool connections reuse them, streams included."""
+    with socket.create_connection(("127.0.0.1", httpx2.URL(together.base_url).port)) as raw:
+        stream = raw.makefile("rb")
+        for _ in range(3):
+            raw.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n\r\n")
+            assert stream.readline() == b"HTTP/1.1 200 \r\n"
+            while (line := stream.readline()) != b"\r\n":
+                if line.startswith(b"content-length"):
+                    length = int(line.split(b":")[1])
+            assert len(stream.read(length)) == length
+        stream.close()
+
+
+def test_large_requests_are_read_whole(together, client, chat_body):
+    """A prompt of several megabytes, such as one with images, arrives unharmed."""
+    content = [{"type": "text", "text": "x" * 4_000_000}]
+    messages = [{"role": "user", "content": content}]
+    assert client.post(CHAT, json=chat_body | {"messages": messages}).is_success
+    assert together.requests[0].body["messages"] == messages
+
+
+def test_bytes_that_are_no_http_end_the_connection(together, client, chat_body):
+    """Nonsense on one connection is answered by closing it, and by nothing worse."""
+    port = httpx2.URL(together.base_url).port
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
+        assert raw.recv(1024) == b""
+    assert client.post(CHAT, json=chat_body).is_success
+
+
+def test_a_server_can_be_stopped_twice_and_started_again():
+    """Starting and stopping may be called in any order, any number of times."""
+    server = LoopbackTogether()
+    server.stop()
+    with pytest.raises(RuntimeError, match="not started"):
+        _ = server.base_url
+    for _ in range(2):
+        server.start()
+        server.start()
+        assert httpx2.get(f"{server.base_url}/v1/models", headers=HEADERS).is_success
+        server.stop()
+        server.stop()
+
+
+def test_a_taken_port_is_an_error_at_once():
+    """Asking for a port in use fails at start, with the system's own message."""
+    with LoopbackTogether() as server:
+        port = httpx2.URL(server.base_url).port
+        with pytest.raises(OSError, match="in use"), LoopbackTogether(port=port):
+            pass
+
+
+def test_together_env_points_the_environment_at_the_server(together_env):
+    """One fixture is all that code under test needs to find the server."""
+    assert os.environ["TOGETHER_BASE_URL"] == together_env.base_url
+    assert os.environ["TOGETHER_API_BASE"] == f"{together_env.base_url}/v1"
+    headers = {"authorization": f"Bearer {os.environ['TOGETHER_API_KEY']}"}
+    assert httpx2.get(f"{together_env.base_url}/v1/models", headers=headers).is_success
+
+
+def test_the_plugin_costs_nothing_until_it_is_used():
+    """Projects that only have the plugin installed do not pay for the server or the core."""
+    code = (
+        "import sys, aideon_testing.plugin; "
+        "sys.exit(any(name in sys.modules for name in ('h11', 'aideon_core', 'asyncio')))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_a_signal_and_exits_with_zero(number):
+    """The command prints where it listens, and leaves cleanly."""
+    command = [sys.executable, "-m", "aideon_testing", "--api-key", "secret"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        url = process.stdout.readline().split()[-1]
+        headers = {"authorization": "Bearer secret"}
+        assert httpx2.get(f"{url}/v1/models", headers=headers).is_success
+        assert httpx2.get(f"{url}/v1/models", headers=HEADERS).status_code == 401
+        process.send_signal(number)
+        printed = process.stdout.read()
+        assert process.wait(timeout=20) == 0
+    assert f"TOGETHER_BASE_URL={url}" in printed
+    assert "TOGETHER_API_KEY=secret" in printed
+
+
+def _open_files() -> int:
+    listing = Path("/proc/self/fd")
+    return len(list(listing.iterdir())) if listing.exists() else 0
