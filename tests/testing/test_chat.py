@@ -8,7 +8,7 @@ import logging
 import httpx2
 import pytest
 
-from aideon_core.types import ToolCall, Usage
+from aideon_core.types import Chunk, ToolCall, Usage
 from aideon_testing import BrokenOff, LoopbackTogether, Reply
 
 CHAT = "/v1/chat/completions"
@@ -149,7 +149,6 @@ def test_a_base_url_that_repeats_v1_still_works(client, chat_body):
 
 def test_an_answerer_of_ones_own_takes_over_when_the_script_is_empty(chat_body):
     """Scripted answers come first, the given answerer says the rest."""
-    from aideon_core.types import Chunk  # noqa: PLC0415
 
     class Shout:
         async def answer(self, body):

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from aideon_core.errors import AideonError
+from aideon_testing.gguf import GgufAnswers
 from aideon_testing.server import LoopbackTogether
 
 if TYPE_CHECKING:
@@ -52,8 +53,6 @@ def _serve(options: argparse.Namespace, stopped: threading.Event) -> None:
     with ExitStack() as stack:
         answers = None
         if options.gguf:
-            from aideon_testing.gguf import GgufAnswers  # noqa: PLC0415 - needs the extra
-
             answers = stack.enter_context(GgufAnswers(options.gguf))
         server = LoopbackTogether(answers, api_key=options.api_key, port=options.port)
         stack.enter_context(server)

@@ -34,7 +34,7 @@ class GgufAnswers:
 
     def __init__(self, model: str) -> None:
         # The engine is an extra: scripts must work without it.
-        from aideon_core.backends.llama_cpp import LlamaCppBackend  # noqa: PLC0415
+        from aideon_core.backends.llama_cpp import LlamaCppBackend
 
         self._backend = LlamaCppBackend(model)
         if (reason := self._backend.unavailable()) is not None:

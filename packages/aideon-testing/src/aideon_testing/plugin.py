@@ -19,7 +19,7 @@ API_KEY = "loopback"
 def together() -> Iterator[LoopbackTogether]:
     """A started loopback Together server with an empty script."""
     # Every pytest run imports this module; only tests that use the server pay for it.
-    from aideon_testing.server import LoopbackTogether  # noqa: PLC0415
+    from aideon_testing.server import LoopbackTogether
 
     with LoopbackTogether() as server:
         yield server

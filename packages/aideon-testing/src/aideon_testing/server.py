@@ -102,9 +102,11 @@ class _Running:
         self._service = service
         self._connections: set[asyncio.Task[None]] = set()
         # Listening starts here, so clients may connect before the thread has begun to serve.
-        self._listener = socket.create_server((_HOST, port))
+        self._listener = socket.create_server((_HOST, port), backlog=128)
+        self._listener.settimeout(0)
         self.port: int = self._listener.getsockname()[1]
-        self._loop = asyncio.new_event_loop()
+        # The one kind of loop that has add_reader on every platform.
+        self._loop = asyncio.SelectorEventLoop()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(
             target=self._run, name=f"loopback-together-{self.port}", daemon=True
@@ -120,17 +122,29 @@ class _Running:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._accept, sock=self._listener)
+        # asyncio.start_server loses connections that arrive while it closes; this cannot.
+        self._loop.add_reader(self._listener, self._accept)
         await self._stopping.wait()
-        server.close()
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
         for connection in self._connections:
             connection.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # asyncio does this only for sockets whose protocol number was spelled out; without it
-        # every frame waits some 40 ms for the client's acknowledgement of the one before.
-        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = asyncio.create_task(serve(reader, writer, self._service.respond))
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except OSError:
+            return  # the client is gone already
+        client.settimeout(0)
+        # Without it every frame waits for the client's acknowledgement of the one before.
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = asyncio.create_task(self._converse(client))
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
+        # A task cancelled before its first step cannot close anything itself.
+        connection.add_done_callback(lambda _: client.close())
+
+    async def _converse(self, client: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=client)
+        await serve(reader, writer, self._service.respond)

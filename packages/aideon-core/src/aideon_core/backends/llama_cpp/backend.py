@@ -69,6 +69,16 @@ class LlamaCppBackend:
         self._chat_template = chat_template
         self._engine: Engine | None = None
 
+    @property
+    def path(self) -> Path:
+        """Where the model's file is, or will be once it is pulled."""
+        return self._options.path
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine in use, None before the first request and after ``close``."""
+        return self._engine
+
     def __repr__(self) -> str:
         return f"LlamaCppBackend({self.model!r})"
 

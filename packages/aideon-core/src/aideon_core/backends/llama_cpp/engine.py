@@ -74,6 +74,11 @@ class Engine:
                 engine = cls._live[options] = cls(options)
             return engine
 
+    @classmethod
+    def live(cls) -> tuple[ModelOptions, ...]:
+        """What is in memory now."""
+        return tuple(cls._live)
+
     def submit(self, job: Job) -> None:
         """Queue a job; the first one loads the model."""
         self._worker.submit(job)

@@ -1,0 +1,30 @@
+"""A clean environment for each test, and an LLM over the loopback server."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIDEON_HOME", str(tmp_path))
+    for name in ("TOGETHER_API_KEY", "TOGETHER_BASE_URL", "AIDEON_CONFIG", "AIDEON_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+async def llm_over(together):
+    """Build an AideonLLM whose cloud is the loopback server; its connections are closed after."""
+    from llama_index.llms.aideon import AideonLLM  # noqa: PLC0415 - not a cost of collecting
+
+    built = []
+
+    def build(**fields):
+        words = {"local": None, "cloud": "openai/gpt-oss-20b", "policy": "cloud-only"}
+        address = {"api_key": "loopback", "base_url": together.base_url}
+        built.append(AideonLLM(**(words | address | fields)))
+        return built[-1]
+
+    yield build
+    for llm in built:
+        await llm._async_client.close()
