@@ -53,12 +53,12 @@ test: model ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 format: install ## format the code and mend what ruff can mend
-	@$(BIN)/ruff format packages tests benchmarks docs
-	@$(BIN)/ruff check --fix packages tests benchmarks docs
+	@$(BIN)/ruff format packages tests benchmarks docs .ci
+	@$(BIN)/ruff check --fix packages tests benchmarks docs .ci
 
 lint: install ## check style and the import rules
-	@$(BIN)/ruff format --check packages tests benchmarks docs
-	@$(BIN)/ruff check packages tests benchmarks docs
+	@$(BIN)/ruff format --check packages tests benchmarks docs .ci
+	@$(BIN)/ruff check packages tests benchmarks docs .ci
 	@$(BIN)/lint-imports
 
 typecheck: install ## check the types

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from aideon_core import LlamaCppBackend
 from aideon_core.config import DEFAULT_LOCAL, Config
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 
 import pytest
+
 from aideon_core import AsyncClient, Client, Completion, Message, Usage
 from aideon_core.config import Config, Secret
 from aideon_core.errors import (
@@ -216,6 +218,28 @@ def test_a_client_works_inside_a_running_loop():
         return Client(**sides()).chat("Hello?").text
 
     assert asyncio.run(cell()) == "Two, three, five."
+
+
+def test_a_twin_shares_backends_and_policy():
+    """AsyncClient.sharing gives the awaiting twin of a client, and the other way round."""
+    client = Client(**sides(), policy="cloud-first", max_retries=0)
+    twin = AsyncClient.sharing(client)
+    assert asyncio.run(twin.chat("Hello?")).route.backend == "cloud"
+    assert Client.sharing(twin).backends is client.backends
+
+
+def test_a_word_that_would_reach_nothing_is_refused():
+    """api_key= beside a ready backend, or a negative max_retries, is an error."""
+    with pytest.raises(ConfigError, match="do not reach"):
+        Client(**sides(), api_key="k")
+    with pytest.raises(ConfigError, match="max_retries"):
+        Client(**sides(), max_retries=-1)
+
+
+def test_a_copy_of_what_holds_a_client_shares_it():
+    """Deep copies, as agent frameworks make them, share the client."""
+    client = Client(local=None, api_key="k")
+    assert copy.deepcopy({"client": client})["client"] is client
 
 
 def test_closing_a_client_closes_its_backends():

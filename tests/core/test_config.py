@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
+
 from aideon_core.config import TOGETHER_BASE_URL, Config, Secret
 from aideon_core.errors import ConfigError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
+
 from aideon_core import drive as drive_module
 from aideon_core.drive import adrive, drive
 from aideon_core.errors import ConnectFailed
@@ -187,7 +188,7 @@ async def test_a_stop_iteration_from_a_backend_is_not_taken_for_the_end(run):
 
 
 def test_the_two_drivers_take_the_same_arguments():
-    """drive and adrive differ by awaiting and by nothing else in their signatures."""
+    """Drive and adrive differ by awaiting and by nothing else in their signatures."""
     one, two = inspect.signature(drive), inspect.signature(adrive)
     assert list(one.parameters) == list(two.parameters)
     assert len(inspect.getsource(drive_module).splitlines()) < 150

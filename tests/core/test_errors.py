@@ -7,6 +7,7 @@ import pickle
 
 import httpx2
 import pytest
+
 from aideon_core import errors, transport
 from aideon_core.errors import AideonError, AllBackendsFailed, AuthError, ConfigError, TimedOut
 
@@ -51,9 +52,9 @@ HTTP_ERRORS = [
 @pytest.mark.parametrize("kind", HTTP_ERRORS)
 def test_every_error_of_the_http_library_is_one_of_ours(kind):
     """Nothing the HTTP library raises for a request escapes under its own name."""
-    with pytest.raises(AideonError, match="http://host") as raised:
-        with transport.normalized("http://host", backend="together", model="m"):
-            raise kind("gone")
+    ours = pytest.raises(AideonError, match="http://host")
+    with ours as raised, transport.normalized("http://host", backend="together", model="m"):
+        raise kind("gone")
     assert isinstance(raised.value.__cause__, kind)
     assert raised.value.backend == "together" or isinstance(raised.value, ConfigError)
 

@@ -12,6 +12,7 @@ import textwrap
 import threading
 
 import pytest
+
 from aideon_core import AsyncClient, Client, Completion, LlamaCppBackend
 from aideon_core.backends.llama_cpp.engine import Engine
 from aideon_core.backends.llama_cpp.template import ChatTemplate

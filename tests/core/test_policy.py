@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from aideon_core.errors import (
     AideonError,
     AllBackendsFailed,
@@ -15,11 +20,9 @@ from aideon_core.errors import (
     RateLimited,
     StreamInterrupted,
 )
-from aideon_core.policy import POLICIES, Call, Close, Emit, Failed, Ok, Open, Pull, named
+from aideon_core.policy import POLICIES, Call, Close, Emit, Failed, Ok, Open, Pull, Sleep, named
 from aideon_core.routing import Candidate
 from aideon_core.types import Chunk, Completion, Message, Request, Usage
-from hypothesis import given
-from hypothesis import strategies as st
 
 ASK = Request((Message("user", "Hello?"),))
 LOCAL = Candidate("local", "local", "small", frozenset())
@@ -27,8 +30,9 @@ CLOUD = Candidate("together", "cloud", "large", frozenset({"tools", "json", "med
 ANSWER = Completion(text="Hi.", finish_reason="stop", usage=Usage(3, 2), model="large")
 
 
-def start(policy, *, stream=False, candidates=(LOCAL, CLOUD), request=ASK):
-    plan = POLICIES[policy].plan(request, candidates, stream=stream)
+def start(policy, *, stream=False, candidates=(LOCAL, CLOUD), request=ASK, max_retries=0):
+    rule = replace(POLICIES[policy], max_retries=max_retries)
+    plan = rule.plan(request, candidates, stream=stream)
     return plan, next(plan)
 
 
@@ -78,6 +82,49 @@ def test_an_only_policy_never_asks_the_other_side(policy, only):
     considered = {seen.backend: seen.ruled_out for seen in raised.value.route.considered}
     assert considered[only] is None
     assert policy in considered[other].message
+
+
+def test_the_last_side_left_is_asked_again_after_the_wait_it_asks_for():
+    """A rate limit with nobody else to ask is waited out; the route shows every attempt."""
+    plan, _ = start("cloud-only", max_retries=2)
+    assert plan.send(Failed(RateLimited("slow", retry_after=3.0))) == Sleep(3.0)
+    assert plan.send(Ok(None)) == Call("together", ASK)
+    assert plan.send(Failed(ConnectFailed("cut"))) == Sleep(1.0)
+    assert plan.send(Ok(None)) == Call("together", ASK)
+    route = end(plan, Ok(ANSWER)).route
+    assert len(route.attempts) == 3
+    assert route.reason == (
+        "together answered when asked again: "
+        "together failed (ConnectFailed), local was ruled out (Excluded)"
+    )
+
+
+def test_nobody_waits_while_another_side_is_left():
+    """A rate limit moves on to the other side at once, and only that one is retried."""
+    plan, _ = start("cloud-first", max_retries=1)
+    assert plan.send(Failed(RateLimited("slow", retry_after=3.0))) == Call("local", ASK)
+    assert plan.send(Failed(ConnectFailed("odd"))) == Sleep(0.5)
+
+
+@pytest.mark.parametrize(
+    "error", [AuthError("wrong key"), RateLimited("tomorrow", retry_after=3600.0)]
+)
+def test_what_would_not_help_is_not_tried_again(error):
+    """A refused key, or a wait of an hour, is raised at once, retries or not."""
+    plan, _ = start("cloud-only", max_retries=5)
+    with pytest.raises(type(error)):
+        plan.send(Failed(error))
+
+
+def test_a_group_has_one_cause_for_each_backend():
+    """Retries do not repeat their cause in AllBackendsFailed."""
+    plan, _ = start("local-first", max_retries=1)
+    plan.send(Failed(ContextTooLong("too long")))
+    plan.send(Failed(RateLimited("first")))
+    plan.send(Ok(None))
+    with pytest.raises(AllBackendsFailed) as raised:
+        plan.send(Failed(RateLimited("second")))
+    assert [error.message for error in raised.value.exceptions] == ["too long", "second"]
 
 
 def test_a_request_that_is_wrong_is_not_sent_elsewhere():
@@ -198,7 +245,7 @@ ERRORS = st.sampled_from([ConnectFailed, RateLimited, AuthError, ContextTooLong,
 def test_whatever_happens_a_plan_ends_and_asks_only_who_may_be_asked(
     policy, stream, unavailable, data
 ):
-    """Any run of outcomes ends within one attempt per backend, and closes what it opened."""
+    """Any run of outcomes ends within the attempts allowed, and closes what it opened."""
     candidates = [
         Candidate(c.name, c.side, c.model, c.abilities, MissingKey("no") if out else None)
         for c, out in zip((LOCAL, CLOUD), unavailable, strict=True)
@@ -206,7 +253,7 @@ def test_whatever_happens_a_plan_ends_and_asks_only_who_may_be_asked(
     allowed = {c.name for c in candidates if not c.unavailable} & {
         {"local": "local", "cloud": "together"}[side] for side in POLICIES[policy].sides
     }
-    plan = POLICIES[policy].plan(ASK, candidates, stream=stream)
+    plan = replace(POLICIES[policy], max_retries=2).plan(ASK, candidates, stream=stream)
     asked, opened, emitted = [], [], []
     outcome, pulls = None, 0
     try:
@@ -228,6 +275,9 @@ def test_whatever_happens_a_plan_ends_and_asks_only_who_may_be_asked(
                     opened.remove(step.stream)
                     outcome = Ok(None)
                     continue
+                case Sleep():
+                    outcome = Ok(None)
+                    continue
                 case Emit():
                     emitted.append(step.chunk)
                     outcome = Ok(None)
@@ -244,5 +294,5 @@ def test_whatever_happens_a_plan_ends_and_asks_only_who_may_be_asked(
     except AideonError as error:
         assert error.route is not None
     assert set(asked) <= allowed
-    assert len(asked) == len(set(asked))
+    assert len(asked) <= len(set(asked)) + 2
     assert not opened

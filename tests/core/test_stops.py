@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from aideon_core.backends.llama_cpp.stops import StopFilter
 from hypothesis import given
 from hypothesis import strategies as st
+
+from aideon_core.backends.llama_cpp.stops import StopFilter
 
 LETTERS = st.text("ab\n", max_size=12)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
+
 from aideon_core import AsyncClient, Client, Completion, TogetherBackend
 from aideon_core.errors import (
     AideonError,
@@ -19,6 +21,7 @@ from aideon_core.errors import (
     RateLimited,
     ServerError,
     StreamInterrupted,
+    TimedOut,
 )
 from aideon_testing import Failure, FakeBackend, LoopbackTogether, Reply
 
@@ -33,6 +36,7 @@ class Blocking:
 
     def __init__(self, server, **words):
         words = {"local": None, "cloud": MODEL, "policy": "cloud-first", "api_key": "k"} | words
+        words.setdefault("max_retries", 0)
         self.client = self.kind(base_url=words.pop("base_url", server.base_url), **words)
 
     async def chat(self, *args, **params):
@@ -199,6 +203,31 @@ async def test_a_whole_answer_cut_midway_falls_back(ask, together):
     together.script.reply(Reply(text="one two three", cut_after=0))
     client = ask(local=FakeBackend("local", side="local", answers=[HELLO]))
     assert (await client.chat("Count.")).text == "Hello from here."
+
+
+async def test_a_failure_that_passes_is_asked_again(ask, together):
+    """A rate limit is waited out as long as the service asks, and then answered."""
+    together.script.fail(Failure.rate_limited(retry_after=0))
+    together.script.say("Now.")
+    answer = await ask(max_retries=1).chat("Hello?")
+    assert answer.text == "Now."
+    assert [type(a.error) for a in answer.route.attempts] == [RateLimited, type(None)]
+    assert answer.route.reason.startswith("together answered when asked again")
+
+
+async def test_a_slow_answer_is_timed_out(ask, together):
+    """timeout= bounds the wait for the next byte."""
+    together.script.reply(Reply("late", delay=5.0))
+    with pytest.raises(TimedOut, match="did not answer in time"):
+        await ask(timeout=0.2).chat("Hello?")
+
+
+def test_threads_that_ask_at_once_share_one_pool(together):
+    """Parallel first calls open one client, not one each."""
+    backend = TogetherBackend(MODEL, api_key="k", base_url=together.base_url)
+    with ThreadPoolExecutor(16) as pool, Client(local=None, cloud=backend) as client:
+        texts = list(pool.map(lambda n: client.chat(f"number {n}").text, range(32)))
+    assert all(f"number {n}" in text for n, text in enumerate(texts))
 
 
 def test_the_base_url_may_end_in_v1(together):

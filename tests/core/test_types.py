@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from aideon_core.types import Chunk, Completion, Message, ToolCall, ToolCallDelta, Usage
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
+
+from aideon_core.types import Chunk, Completion, Message, ToolCall, ToolCallDelta, Usage
 
 TEXTS = st.text(max_size=40)
 
 
 def cut(text, places):
     marks = sorted({min(place, len(text)) for place in places} | {0, len(text)})
-    return [text[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(marks)]
 
 
 @given(TEXTS, TEXTS, st.lists(st.tuples(TEXTS, TEXTS), max_size=3), st.lists(st.integers(0, 40)))

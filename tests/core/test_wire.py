@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from aideon_core.backends import wire
-from aideon_core.errors import ServerError
-from aideon_core.types import Completion, Message, Request, ToolCall, Usage
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aideon_core.backends import wire
+from aideon_core.errors import ServerError
+from aideon_core.types import Completion, Message, Request, ToolCall, Usage
+
 RECORDINGS = Path(__file__).parents[3] / "shared" / "together" / "recordings"
+BODY = re.compile(r"^ +(data: \{.*?)(?=^ {6,8}\w+:|\Z)", re.MULTILINE | re.DOTALL)
 ASK = Request((Message("user", "Hi"),))
 
 
@@ -146,25 +149,21 @@ JSON = st.recursive(
 @given(JSON)
 def test_whatever_the_server_sends_is_read_or_refused(body):
     """Any JSON is an answer or a ServerError; nothing else comes out of the parser."""
-    try:
+    with suppress(ServerError):
         assert isinstance(wire.completion_of(body), Completion)
-    except ServerError:
-        pass
-    try:
+    with suppress(ServerError):
         wire.FrameReader().read(json.dumps(body))
-    except ServerError:
-        pass
 
 
 @pytest.mark.skipif(not RECORDINGS.exists(), reason="the shared recordings are not here")
 def test_recorded_streams_and_answers_are_read():
     """Every recorded chat body and stream parses, and streams finish."""
-    bodies = streams = 0
+    streams = 0
     for path in sorted((RECORDINGS / "maruel-genai").rglob("*.yaml")):
         text = path.read_text()
         if "/chat/completions" not in text:
             continue
-        for frames in re.findall(r"^ +(data: \{.*?)(?=^ {6,8}\w+:|\Z)", text, re.M | re.S):
+        for frames in BODY.findall(text):
             lines = [line.strip() for line in frames.splitlines()]
             data = [line[6:] for line in lines if line.startswith("data: {")]
             if not all(line.endswith("}") for line in data):

@@ -18,6 +18,17 @@ os.environ |= {
 }
 
 
+def pytest_configure(config):
+    for ignored in (
+        # crewai.rag forbids setting attributes, which importlib does for every submodule.
+        "ignore:Cannot set an attribute on 'crewai.rag' for child module:ImportWarning",
+        # crewai's own Agent reads its own deprecated fields.
+        "ignore:function_calling_llm is deprecated:DeprecationWarning",
+        "ignore:deprecated$:DeprecationWarning",
+    ):
+        config.addinivalue_line("filterwarnings", ignored)
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("AIDEON_HOME", str(tmp_path))
@@ -28,7 +39,7 @@ def clean_environment(tmp_path, monkeypatch):
 @pytest.fixture
 async def llm_over(together):
     """Build an AideonLLM whose cloud is the loopback server; its connections are closed after."""
-    from crewai_aideon import AideonLLM  # noqa: PLC0415 - not a cost of collecting
+    from crewai_aideon import AideonLLM
 
     built = []
 
@@ -46,8 +57,8 @@ async def llm_over(together):
 @pytest.fixture
 def events():
     """Every event of an LLM call, in the order of arrival."""
-    from crewai.events import crewai_event_bus  # noqa: PLC0415
-    from crewai.events.types import llm_events  # noqa: PLC0415
+    from crewai.events import crewai_event_bus
+    from crewai.events.types import llm_events
 
     heard = []
     with crewai_event_bus.scoped_handlers():
@@ -66,7 +77,7 @@ def events():
 @pytest.fixture
 def settled(events):
     """Wait for the event bus, whose handlers run in threads, and give the events."""
-    from crewai.events import crewai_event_bus  # noqa: PLC0415
+    from crewai.events import crewai_event_bus
 
     def wait():
         crewai_event_bus.flush()

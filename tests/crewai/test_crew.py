@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from aideon_testing import Reply
-from crewai import Agent, Crew, Task
 from crewai.tools import tool
 
 from aideon_core import Usage
+from aideon_testing import Reply
+from crewai import Agent, Crew, Task
 
 
 def agent(role, llm, **more):
@@ -26,12 +26,12 @@ def said(text):
 def test_a_crew_of_two_finishes_and_counts(llm_over, together, stream):
     """Two agents do a task each; the crew has the last result and all the tokens."""
     together.script.reply(said("Herons are grey."), said("Herons in grey, all day."))
-    llm = llm_over(stream=stream)
-    scout, poet = agent("Scout", llm), agent("Poet", llm)
+    # CrewAI counts an LLM once for each agent that has it, so each has its own.
+    scout, poet = (agent(role, llm_over(stream=stream)) for role in ("Scout", "Poet"))
     crew = Crew(agents=[scout, poet], tasks=[task("Look.", scout), task("Rhyme.", poet)])
     result = crew.kickoff()
     assert result.raw == "Herons in grey, all day."
-    assert [output.raw for output in result.tasks_output][0] == "Herons are grey."
+    assert result.tasks_output[0].raw == "Herons are grey."
     assert crew.usage_metrics.total_tokens == 30
     assert crew.usage_metrics.successful_requests == 2
     assert "Herons are grey." in str(together.requests[1].body["messages"])

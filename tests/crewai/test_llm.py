@@ -6,7 +6,6 @@ import json
 from decimal import Decimal
 
 import pytest
-from aideon_testing import Failure, FakeBackend, Reply
 from crewai.hooks import register_after_llm_call_hook, register_before_llm_call_hook
 from crewai.hooks.llm_hooks import clear_all_llm_call_hooks
 from crewai.llms.base_llm import call_stop_override
@@ -25,6 +24,7 @@ from aideon_core.errors import (
     UnknownModel,
     Unsupported,
 )
+from aideon_testing import Failure, FakeBackend, Reply
 from crewai_aideon import AideonLLM
 
 
@@ -114,7 +114,7 @@ def test_a_failure_is_reported_and_raised(llm_over, together, settled):
 def test_an_empty_answer_is_an_error_that_says_why(llm_over, together):
     """An answer without text raises instead of giving CrewAI an empty string."""
     together.script.reply(Reply("", finish_reason="length"))
-    with pytest.raises(ServerError, match="no text .finish reason: length") as caught:
+    with pytest.raises(ServerError, match=r"no text .finish reason: length") as caught:
         llm_over().call("Hello?")
     assert caught.value.route.side == "cloud"
 

@@ -15,7 +15,7 @@ def clean_environment(tmp_path, monkeypatch):
 @pytest.fixture
 async def chat_over(together):
     """Build a ChatAideon whose cloud is the loopback server; its connections are closed after."""
-    from langchain_aideon import ChatAideon  # noqa: PLC0415 - not a cost of collecting
+    from langchain_aideon import ChatAideon
 
     built = []
 

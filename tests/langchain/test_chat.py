@@ -6,14 +6,15 @@ import json
 from decimal import Decimal
 
 import pytest
-from aideon_testing import Failure, FakeBackend, Reply
 from langchain_core.load import dumps, load
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import ConfigurableField
 from langchain_core.tools import tool
 
 from aideon_core import Client, Completion, TogetherBackend, ToolCall, Usage
 from aideon_core.errors import ConfigError, NotGguf, NotPulled, UnknownModel
+from aideon_testing import Failure, FakeBackend, Reply
 from langchain_aideon import ChatAideon
 
 
@@ -72,7 +73,7 @@ def test_stream_says_the_same_in_pieces(chat_over, together):
 
 
 async def test_async_calls_say_the_same(chat_over, together):
-    """ainvoke and astream answer as invoke and stream do."""
+    """Ainvoke and astream answer as invoke and stream do."""
     together.script.say("Two.", "Two and three.")
     chat = chat_over()
     answer = await chat.ainvoke("Name a prime.")
@@ -84,7 +85,7 @@ async def test_async_calls_say_the_same(chat_over, together):
 
 
 def test_batch_answers_every_prompt(chat_over):
-    """batch gives one answer for each prompt, in their order."""
+    """Batch gives one answer for each prompt, in their order."""
     answers = chat_over().batch(["red", "green", "blue"])
     assert [answer.content.rsplit(maxsplit=1)[-1] for answer in answers] == ["red", "green", "blue"]
 
@@ -251,3 +252,13 @@ def test_a_model_without_a_cloud_is_loaded_without_one():
     )
     assert again.cloud is None
     assert again.policy == "local-only"
+
+
+def test_parameters_can_be_made_configurable():
+    """configurable_fields changes a parameter for one call and keeps the client given."""
+    local = FakeBackend("local", side="local")
+    chat = ChatAideon(client=Client(local=local, cloud=None)).configurable_fields(
+        temperature=ConfigurableField(id="temperature")
+    )
+    chat.invoke("Hello?", {"configurable": {"temperature": 0.5}})
+    assert local.requests[0].temperature == 0.5

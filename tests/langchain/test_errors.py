@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from aideon_testing import Cut, Failure, FakeBackend
 from langchain_core import exceptions
 
 from aideon_core import AideonError, Client, Completion, errors
+from aideon_testing import Cut, Failure, FakeBackend
 from langchain_aideon import ChatAideon
 
 _MATCHES = [

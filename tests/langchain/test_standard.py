@@ -44,11 +44,5 @@ class TestChatAideonStandard(ChatModelUnitTests):
         return _MODELS
 
     @property
-    def standard_chat_model_params(self):
-        # LangChain's own list less timeout and max_retries: the core has neither yet, and
-        # ChatAideon refuses what it would have to ignore.
-        return {"temperature": 0, "max_tokens": 100, "stop": []}
-
-    @property
     def init_from_env_params(self):
         return {"TOGETHER_API_KEY": "from-env"}, _MODELS, {"api_key": "from-env"}

@@ -15,7 +15,7 @@ def clean_environment(tmp_path, monkeypatch):
 @pytest.fixture
 async def llm_over(together):
     """Build an AideonLLM whose cloud is the loopback server; its connections are closed after."""
-    from llama_index.llms.aideon import AideonLLM  # noqa: PLC0415 - not a cost of collecting
+    from llama_index.llms.aideon import AideonLLM
 
     built = []
 

@@ -7,18 +7,18 @@ from base64 import b64decode
 from decimal import Decimal
 
 import pytest
-from aideon_testing import Failure, FakeBackend, Reply
 from llama_index.core import Document, SummaryIndex
 from llama_index.core.base.llms.types import AudioBlock, ImageBlock, TextBlock
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.llms import ChatMessage
-from llama_index.llms.aideon import AideonLLM
-from llama_index.llms.aideon.messages import to_messages
 
 from aideon_core import Client, Completion, Message, Usage
 from aideon_core.errors import BadRequest, ConfigError, NotGguf, RateLimited, UnknownModel
+from aideon_testing import Failure, FakeBackend, Reply
+from llama_index.llms.aideon import AideonLLM
+from llama_index.llms.aideon.messages import to_messages
 
 _ASKED = [ChatMessage(role="system", content="Be brief."), ChatMessage("Name two primes.")]
 

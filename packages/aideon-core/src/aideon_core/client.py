@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias, Unpack
 
 from aideon_core import request as requests
@@ -11,12 +13,12 @@ from aideon_core.backends.together import TogetherBackend
 from aideon_core.config import Config
 from aideon_core.drive import adrive, drive
 from aideon_core.errors import ConfigError
-from aideon_core.policy import Plan, Policy, named
+from aideon_core.policy import Plan, Policy, Prefer, named
 from aideon_core.routing import Candidate
 from aideon_core.types import Chunk, Completion
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -36,7 +38,7 @@ Target: TypeAlias = str | Backend | None
 class _Base:
     """What both clients share: everything but the driving."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only, all optional
         self,
         *,
         local: Target | _Unset = UNSET,
@@ -44,16 +46,27 @@ class _Base:
         policy: str | Policy | _Unset = UNSET,
         api_key: str | None = None,
         base_url: str | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
         config: Config | None = None,
     ) -> None:
         config = config or Config.load()
         local = config.local if isinstance(local, _Unset) else local
         cloud = config.cloud if isinstance(cloud, _Unset) else cloud
-        self.policy: Policy = named(config.policy if isinstance(policy, _Unset) else policy)
+        self.policy = named(config.policy if isinstance(policy, _Unset) else policy)
+        if max_retries is not None:
+            self.policy = _retrying(self.policy, max_retries)
         if isinstance(local, str):
             local = LlamaCppBackend(local, config=config)
         if isinstance(cloud, str):
-            cloud = TogetherBackend(cloud, api_key=api_key, base_url=base_url, config=config)
+            cloud = TogetherBackend(
+                cloud, api_key=api_key, base_url=base_url, timeout=timeout, config=config
+            )
+        elif cloud is not None and {api_key, base_url, timeout} != {None}:
+            raise ConfigError(
+                f"api_key=, base_url= and timeout= do not reach {cloud!r}.",
+                hint="Give them to the backend itself, or name the cloud model instead.",
+            )
         self.backends: dict[str, Backend] = {
             backend.name: backend for backend in (local, cloud) if backend is not None
         }
@@ -61,6 +74,45 @@ class _Base:
             raise ConfigError("There is no backend to ask.", hint="Give local=, cloud=, or both.")
         if None not in (local, cloud) and len(self.backends) == 1:
             raise ConfigError(f"local= and cloud= are both named {local.name!r}.")  # type: ignore[union-attr]
+
+    @classmethod
+    def sharing(cls, other: Client | AsyncClient) -> Self:
+        """A client with the other's backends and policy: its blocking or awaiting twin."""
+        twin = cls.__new__(cls)
+        twin.policy, twin.backends = other.policy, other.backends
+        return twin
+
+    def words(self, given: Mapping[str, object] = MappingProxyType({})) -> dict[str, str | None]:
+        """The words that describe this client, for an object that takes it or them.
+
+        Args:
+            given: what the object was given; a word that says something else is refused.
+
+        Raises:
+            ConfigError: ``given`` contradicts the client.
+        """
+        models = {backend.side: backend.model for backend in self.backends.values()}
+        said = {
+            "local": models.get("local"),
+            "cloud": models.get("cloud"),
+            "policy": self.policy.name,
+            "api_key": None,
+            "base_url": None,
+            "timeout": None,
+            "max_retries": None,
+        }
+        # Words that say the same are no conflict: copies are made from every field at once.
+        both = sorted(word for word in said.keys() & given.keys() if given[word] != said[word])
+        if both:
+            raise ConfigError(
+                f"client= already says what {', '.join(both)} would.",
+                hint="Give one or the other.",
+            )
+        return said
+
+    def __deepcopy__(self, memo: object) -> Self:
+        # A client stands for connections and a loaded model; a copy of an agent shares them.
+        return self
 
     def __repr__(self) -> str:
         backends = ", ".join(repr(backend) for backend in self.backends.values())
@@ -75,6 +127,16 @@ class _Base:
         return self.policy.plan(request, candidates, stream=stream)
 
 
+def _retrying(policy: Policy, max_retries: int) -> Policy:
+    if not isinstance(policy, Prefer):
+        raise ConfigError(
+            f"max_retries= does not reach {policy!r}.", hint="Give it to the policy itself."
+        )
+    if max_retries < 0:
+        raise ConfigError(f"max_retries is {max_retries} and has to be at least 0.")
+    return replace(policy, max_retries=max_retries)
+
+
 class Client(_Base):
     """Answers from a local model when it can and from the cloud when it must.
 
@@ -86,6 +148,9 @@ class Client(_Base):
             a Policy value.
         api_key: the cloud's key; ``TOGETHER_API_KEY`` when not given.
         base_url: the cloud's address; ``TOGETHER_BASE_URL`` when not given.
+        timeout: the longest wait for the cloud's next byte, in seconds.
+        max_retries: how often the last side left is asked again after a failure that may
+            pass; 2 when not given.
         config: settings to use instead of the environment's.
 
     Raises:

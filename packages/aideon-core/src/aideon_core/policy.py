@@ -109,15 +109,20 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prefer:
-    """Ask the sides in order, the next one when one cannot answer; other sides never."""
+    """Ask the sides in order, the next one when one cannot answer; other sides never.
+
+    While another side is left, a failure moves on to it at once. Only the last one is asked
+    again, up to ``max_retries`` times, after a failure that may pass.
+    """
 
     name: str
     sides: tuple[Side, ...]
+    max_retries: int = 2
 
     def plan(self, request: Request, candidates: Sequence[Candidate], *, stream: bool) -> Plan:
         """Decide once, then fall back along the order decided."""
         decision = decide(request, candidates, policy=self.name, sides=self.sides)
-        return fallback(decision, request, stream=stream)
+        return fallback(decision, request, stream=stream, max_retries=self.max_retries)
 
 
 POLICIES = {
@@ -156,10 +161,10 @@ class _Answer:
     delivered: bool = False
 
 
-def fallback(decision: Decision, request: Request, *, stream: bool) -> Plan:
-    """Ask each candidate in turn until one answers.
+def fallback(decision: Decision, request: Request, *, stream: bool, max_retries: int = 0) -> Plan:
+    """Ask each candidate in turn until one answers, and the last one again if that may help.
 
-    A stream falls back only while nothing of it was delivered.
+    A stream falls back, or is tried again, only while nothing of it was delivered.
 
     Raises:
         StreamInterrupted: a stream broke after part of it was delivered.
@@ -167,7 +172,8 @@ def fallback(decision: Decision, request: Request, *, stream: bool) -> Plan:
     """
     ask = _stream if stream else _call
     attempts: list[Attempt] = []
-    for candidate in decision.order:
+    turns = decision.order + decision.order[-1:] * max_retries
+    for turn, candidate in enumerate(turns):
         answer = yield from ask(candidate, request)
         attempts.append(answer.attempt)
         if answer.error is None:
@@ -180,7 +186,24 @@ def fallback(decision: Decision, request: Request, *, stream: bool) -> Plan:
             raise _interrupted(answer, _route(decision, attempts))
         if not answer.error.falls_back:
             break
+        if candidate in turns[turn + 1 : turn + 2]:
+            wait = _wait(answer.error, turn + 1 - len(decision.order))
+            if wait is None:
+                break
+            yield Sleep(wait)
     raise _nobody(decision, attempts)
+
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 10.0
+
+
+def _wait(error: AideonError, retry: int) -> float | None:
+    """Seconds before the same backend is asked again, None when that would not help."""
+    if not error.retryable:
+        return None
+    wait = _FIRST_WAIT * 2**retry if error.retry_after is None else error.retry_after
+    # Whoever is told to come back much later should decide what to do until then.
+    return wait if wait <= _LONGEST_WAIT else None
 
 
 def _call(candidate: Candidate, request: Request) -> Generator[Step, Ok[object] | Failed, _Answer]:
@@ -260,17 +283,19 @@ def _route(
 
 
 def _reason(decision: Decision, attempts: Sequence[Attempt], answered: Candidate | None) -> str:
-    failed = [a for a in attempts if a.error is not None]
-    ruled_out = [c for c in decision.considered if c.ruled_out is not None]
-    causes = [f"{a.backend} failed ({type(a.error).__name__})" for a in failed] + [
-        f"{c.backend} was ruled out ({type(c.ruled_out).__name__})" for c in ruled_out
-    ]
+    failed = {a.backend: type(a.error).__name__ for a in attempts if a.error is not None}
+    ruled_out = {c.backend: type(c.ruled_out).__name__ for c in decision.considered if c.ruled_out}
+    causes = [f"{name} failed ({error})" for name, error in failed.items()]
+    causes += [f"{name} was ruled out ({error})" for name, error in ruled_out.items()]
+    why = ", ".join(causes)
     if answered is None:
-        return ", ".join(causes) or "no backend is configured"
+        return why or "no backend is configured"
+    if failed.keys() - {answered.name}:
+        return f"fell back to {answered.name}: {why}"
     if failed:
-        return f"fell back to {answered.name}: {', '.join(causes)}"
+        return f"{answered.name} answered when asked again: {why}"
     if ruled_out:
-        return f"{answered.name} is the one eligible: {', '.join(causes)}"
+        return f"{answered.name} is the one eligible: {why}"
     return f"{answered.name} comes first and answered"
 
 
@@ -290,7 +315,9 @@ def _interrupted(answer: _Answer, route: Route) -> StreamInterrupted:
 
 
 def _nobody(decision: Decision, attempts: Sequence[Attempt]) -> AideonError:
-    causes = [a.error for a in attempts if a.error is not None]
+    # One cause for each backend, its last: retries failed before it.
+    failed = {a.backend: a.error for a in attempts if a.error is not None}
+    causes = list(failed.values())
     if causes and not causes[-1].falls_back:
         causes = causes[-1:]
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, Unpack, cast, get_args
 
@@ -52,13 +53,8 @@ def build(messages: Messages, **params: Unpack[ChatParams]) -> Request:
             hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
             raise BadRequest(f"There is no parameter {name!r}.", hint=hint, param=name)
     for name, (low, high) in _RANGES.items():
-        value = cast("float | None", params.get(name))
-        if value is not None and not low <= value <= high:
-            raise BadRequest(
-                f"{name} is {value!r} and has to be from {low:g} to {high:g}.", param=name
-            )
-    if (limit := params.get("max_tokens")) is not None and limit < 1:
-        raise BadRequest(f"max_tokens is {limit!r} and has to be at least 1.", param="max_tokens")
+        _check_number(name, params.get(name), low, high)
+    _check_number("max_tokens", params.get("max_tokens"), 1, math.inf)
     values = cast("dict[str, Any]", {k: v for k, v in params.items() if v is not None})
     values["messages"] = _messages(messages)
     stop = params.get("stop") or ()
@@ -66,6 +62,13 @@ def build(messages: Messages, **params: Unpack[ChatParams]) -> Request:
     values["tools"] = tuple(params.get("tools") or ())
     _check_tool_choice(params.get("tool_choice"))
     return Request(**values)
+
+
+def _check_number(name: str, value: object, low: float, high: float) -> None:
+    if value is None or (isinstance(value, int | float) and low <= value <= high):
+        return
+    wanted = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+    raise BadRequest(f"{name} is {value!r} and has to be {wanted}.", param=name)
 
 
 def _check_tool_choice(choice: str | Json | None) -> None:
@@ -90,29 +93,30 @@ def _messages(messages: Messages) -> tuple[Message, ...]:
 def _message(turn: Message | Json, at: int) -> Message:
     if isinstance(turn, Message):
         return turn
-    role = turn.get("role")
-    if role == "developer":
-        role = "system"
+    where = f"messages[{at}]"
+    if not isinstance(turn, Mapping):
+        raise BadRequest(f"{where} is {turn!r}, not a message.", param=where)
+    role = "system" if turn.get("role") == "developer" else turn.get("role")
     if role not in get_args(Role):
         raise BadRequest(
-            f"messages[{at}] has the role {role!r}.",
+            f"{where} has the role {role!r}.",
             hint=f"It takes one of {', '.join(get_args(Role))}.",
-            param=f"messages[{at}].role",
+            param=f"{where}.role",
         )
     content = turn.get("content")
     return Message(
         role=cast("Role", role),
         content=tuple(content) if isinstance(content, list | tuple) else str(content or ""),
         name=turn.get("name"),
-        tool_calls=tuple(_tool_call(call) for call in turn.get("tool_calls") or ()),
+        tool_calls=tuple(_tool_call(call, where) for call in turn.get("tool_calls") or ()),
         tool_call_id=turn.get("tool_call_id"),
     )
 
 
-def _tool_call(call: Json) -> ToolCall:
+def _tool_call(call: Json, where: str) -> ToolCall:
     function = call.get("function") or {}
-    return ToolCall(
-        id=call.get("id") or "",
-        name=function.get("name") or "",
-        arguments=function.get("arguments") or "{}",
-    )
+    if not function.get("name"):
+        raise BadRequest(
+            f"{where} has a tool call without a function name.", param=f"{where}.tool_calls"
+        )
+    return ToolCall(call.get("id") or "", function["name"], function.get("arguments") or "{}")

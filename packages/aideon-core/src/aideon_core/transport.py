@@ -21,6 +21,14 @@ EventSource = httpx2.EventSource
 # Reading waits long: a reasoning model can think for a minute before its first byte.
 TIMEOUT = httpx2.Timeout(connect=5.0, read=120.0, write=30.0, pool=30.0)
 
+
+def timeout(seconds: float | None) -> httpx2.Timeout:
+    """The longest wait for the next byte in seconds; the default when not given."""
+    if seconds is None:
+        return TIMEOUT
+    return httpx2.Timeout(seconds, connect=min(seconds, 5.0))
+
+
 _MAPPED: tuple[tuple[type[Exception], type[AideonError], str], ...] = (
     (httpx2.ConnectTimeout, TimedOut, "could not be reached in time"),
     (httpx2.TimeoutException, TimedOut, "did not answer in time"),

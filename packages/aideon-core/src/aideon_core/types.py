@@ -135,6 +135,17 @@ class Route:
     side: Side | None = None
     model: str | None = None
 
+    def as_dict(self) -> dict[str, str | None]:
+        """The choice as plain JSON, for metadata of other libraries."""
+        return {
+            "side": self.side,
+            "backend": self.backend,
+            "model": self.model,
+            "policy": self.policy,
+            "reason": self.reason,
+            "explain": self.explain(),
+        }
+
     def explain(self) -> str:
         """Tell the choice in plain text, a line for each backend and each attempt."""
         answered = f"{self.side}: {self.model}" if self.backend else "nobody"

@@ -5,17 +5,18 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
 
-from aideon_core.errors import AideonError, ContextTooLong
-from aideon_core.types import Message, Request, ToolCall
+from aideon_core.errors import AideonError, BadRequest, ContextTooLong
+from aideon_core.request import ChatParams, build
+from aideon_core.routing import needs
 from aideon_testing.faults import Failure
 from aideon_testing.script import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator
     from types import TracebackType
     from typing import Any
 
-    from aideon_core.types import Chunk, Json
+    from aideon_core.types import Chunk, Json, Request
 
 
 class GgufAnswers:
@@ -58,6 +59,11 @@ class GgufAnswers:
     async def answer(self, body: Json) -> AsyncGenerator[Chunk, None]:
         """Let the model answer; see Answerer."""
         request = request_of(body)
+        if missing := needs(request) - self._backend.abilities:
+            # A model that takes tools and calls none would look like a model that saw no need.
+            raise Failure.error(
+                400, f"A GGUF model behind the loopback cannot do this yet: {', '.join(missing)}."
+            )
         try:
             async with aclosing(await self._backend.astream(request)) as chunks:
                 async for chunk in chunks:
@@ -72,40 +78,17 @@ def request_of(body: Json) -> Request:
     """Read the body of ``POST /v1/chat/completions``.
 
     Raises:
-        Failure: 400, a message or a tool call is not of the wire's shape.
+        Failure: 400, a message or a parameter is not one the API takes.
     """
-    stop = body.get("stop") or ()
+    params: dict[str, Any] = {
+        name: body[name] for name in ChatParams.__annotations__ if body.get(name) is not None
+    }
+    if (limit := body.get("max_completion_tokens")) is not None:
+        params.setdefault("max_tokens", limit)
     try:
-        return Request(
-            messages=tuple(_message(message) for message in body["messages"]),
-            temperature=body.get("temperature"),
-            top_p=body.get("top_p"),
-            max_tokens=body.get("max_tokens") or body.get("max_completion_tokens"),
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
-            seed=body.get("seed"),
-            presence_penalty=body.get("presence_penalty"),
-            frequency_penalty=body.get("frequency_penalty"),
-            tools=tuple(body.get("tools") or ()),
-            tool_choice=body.get("tool_choice"),
-            parallel_tool_calls=body.get("parallel_tool_calls"),
-            response_format=body.get("response_format"),
-        )
-    except (AttributeError, KeyError, TypeError) as error:
-        raise Failure.invalid_input() from error
-
-
-def _message(message: Mapping[str, Any]) -> Message:
-    content = message.get("content") or ""
-    return Message(
-        role=message["role"],
-        content=content if isinstance(content, str) else tuple(content),
-        name=message.get("name"),
-        tool_calls=tuple(
-            ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"])
-            for call in message.get("tool_calls") or ()
-        ),
-        tool_call_id=message.get("tool_call_id"),
-    )
+        return build(body["messages"], **params)
+    except BadRequest as error:
+        raise Failure.error(400, f"{error}", param=error.param) from error
 
 
 def _over_context(request: Request) -> Failure:

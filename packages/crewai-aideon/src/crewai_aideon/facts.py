@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aideon_core import Completion, Route
+    from aideon_core import Completion
 
 
 def usage_of(answer: Completion) -> dict[str, Any] | None:
@@ -23,16 +23,5 @@ def usage_of(answer: Completion) -> dict[str, Any] | None:
         "reasoning_tokens": answer.usage.reasoning_tokens,
         "model": answer.model,
         "cost": None if answer.cost is None else format(answer.cost, "f"),
-        "route": None if answer.route is None else _route(answer.route),
-    }
-
-
-def _route(route: Route) -> dict[str, Any]:
-    return {
-        "side": route.side,
-        "backend": route.backend,
-        "model": route.model,
-        "policy": route.policy,
-        "reason": route.reason,
-        "explain": route.explain(),
+        "route": None if answer.route is None else answer.route.as_dict(),
     }

@@ -53,7 +53,8 @@ class AideonLLM(BaseLLM):
         policy: ``"local-first"``, ``"cloud-first"``, ``"local-only"`` or ``"cloud-only"``.
         api_key: the cloud's key; ``TOGETHER_API_KEY`` when not given. Never serialized.
         base_url: the cloud's address; ``TOGETHER_BASE_URL`` when not given.
-        client: a ready Client instead of the five words above. It is not serialized.
+        timeout: the longest wait for the cloud's next byte, in seconds.
+        client: a ready Client instead of the words above. It is not serialized.
         temperature: 0 for the likeliest words, up to 2.
         top_p: sample from the likeliest words that make up this share.
         max_tokens: the longest answer, in tokens.
@@ -82,6 +83,7 @@ class AideonLLM(BaseLLM):
     cloud: str | None = None
     policy: str = ""
     api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)  # type: ignore[assignment]
+    timeout: float | None = None
     client: Client | None = Field(default=None, exclude=True, repr=False)
     context_window: int = Field(default=_LOCAL_CONTEXT, gt=0)
 
@@ -95,8 +97,7 @@ class AideonLLM(BaseLLM):
         models = "|".join(backend.model for backend in client.backends.values())
         super().__init__(model=models, provider=_PROVIDER, **fields)
         self._client = client
-        first, second = [*client.backends.values(), None][:2]
-        self._async_client = AsyncClient(local=first, cloud=second, policy=client.policy)
+        self._async_client = AsyncClient.sharing(client)
 
     def call(
         self,

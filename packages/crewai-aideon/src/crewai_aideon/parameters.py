@@ -13,7 +13,7 @@ from aideon_core.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_WORDS: Final = frozenset({"local", "cloud", "policy", "api_key", "base_url"})
+_WORDS: Final = frozenset({"local", "cloud", "policy", "api_key", "base_url", "timeout"})
 SAMPLING: Final = (
     "temperature",
     "top_p",
@@ -34,7 +34,7 @@ def checked(fields: Mapping[str, Any]) -> dict[str, Any]:
     _check_names(fields)
     client = fields.get("client")
     if isinstance(client, Client):
-        return {**fields, **_described(client, fields)}
+        return {**fields, **client.words(fields)}
     return {**_configured(), **fields}
 
 
@@ -62,17 +62,7 @@ def build_client(fields: Mapping[str, Any]) -> Client:
         policy=fields["policy"],
         api_key=key.get_secret_value() if isinstance(key, SecretStr) else key,
         base_url=fields.get("base_url"),
+        timeout=fields.get("timeout"),
+        # CrewAI asks again itself; both together would multiply.
+        max_retries=0,
     )
-
-
-def _described(client: Client, fields: Mapping[str, Any]) -> dict[str, Any]:
-    if both := sorted(_WORDS & fields.keys()):
-        raise ConfigError(
-            f"client= already says what {', '.join(both)} would.", hint="Give one or the other."
-        )
-    models = {backend.side: backend.model for backend in client.backends.values()}
-    return {
-        "local": models.get("local"),
-        "cloud": models.get("cloud"),
-        "policy": client.policy.name,
-    }

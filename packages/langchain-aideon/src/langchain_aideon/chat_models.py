@@ -13,7 +13,6 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
 from aideon_core import AsyncClient, Client, Config
-from aideon_core.errors import ConfigError
 from langchain_aideon.errors import translated
 from langchain_aideon.messages import PROVIDER, from_chunk, from_completion, to_messages
 
@@ -21,14 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-    from langchain_core.language_models import LanguageModelInput, LangSmithParams
+    from langchain_core.language_models import LangSmithParams, LanguageModelInput
     from langchain_core.messages import AIMessage, BaseMessage
     from langchain_core.runnables import Runnable
     from langchain_core.tools import BaseTool
 
     from aideon_core import Chunk, Completion
 
-_WORDS = frozenset({"local", "cloud", "policy", "api_key", "base_url"})
 _TOOL_CHOICES = frozenset({"auto", "none", "required"})
 
 
@@ -43,7 +41,9 @@ class ChatAideon(BaseChatModel):
         policy: ``"local-first"``, ``"cloud-first"``, ``"local-only"`` or ``"cloud-only"``.
         api_key: the cloud's key; ``TOGETHER_API_KEY`` when not given.
         base_url: the cloud's address; ``TOGETHER_BASE_URL`` when not given.
-        client: a ready Client instead of the five words above. It is not part of the
+        timeout: the longest wait for the cloud's next byte, in seconds.
+        max_retries: how often the last side left is asked again after a failure that may pass.
+        client: a ready Client instead of the words above. It is not part of the
             serialized model, which keeps the names of its models and its policy only.
         temperature: 0 for the likeliest words, up to 2.
         top_p: sample from the likeliest words that make up this share.
@@ -74,6 +74,8 @@ class ChatAideon(BaseChatModel):
         default_factory=secret_from_env("TOGETHER_API_KEY", default=None)
     )
     base_url: str | None = None
+    timeout: float | None = None
+    max_retries: int | None = None
     client: Client | None = Field(default=None, exclude=True, repr=False)
     temperature: float | None = None
     top_p: float | None = None
@@ -89,7 +91,7 @@ class ChatAideon(BaseChatModel):
     def __init__(self, **fields: Any) -> None:
         client = fields.get("client")
         if isinstance(client, Client):
-            fields |= _described(client, fields)
+            fields |= client.words(fields)
         super().__init__(**fields)
         self._client = client or Client(
             local=self.local,
@@ -97,9 +99,10 @@ class ChatAideon(BaseChatModel):
             policy=self.policy,
             api_key=self.api_key.get_secret_value() if self.api_key else None,
             base_url=self.base_url,
+            timeout=self.timeout,
+            max_retries=self.max_retries,
         )
-        first, second = [*self._client.backends.values(), None][:2]
-        self._async_client = AsyncClient(local=first, cloud=second, policy=self._client.policy)
+        self._async_client = AsyncClient.sharing(self._client)
 
     @property
     def model_name(self) -> str:
@@ -223,19 +226,6 @@ class ChatAideon(BaseChatModel):
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
         params["ls_provider"] = PROVIDER
         return params
-
-
-def _described(client: Client, fields: dict[str, Any]) -> dict[str, Any]:
-    if both := sorted(_WORDS & fields.keys()):
-        raise ConfigError(
-            f"client= already says what {', '.join(both)} would.", hint="Give one or the other."
-        )
-    models = {backend.side: backend.model for backend in client.backends.values()}
-    return {
-        "local": models.get("local"),
-        "cloud": models.get("cloud"),
-        "policy": client.policy.name,
-    }
 
 
 def _tool_choice(choice: str | dict[str, Any] | bool) -> str | dict[str, Any]:  # noqa: FBT001

@@ -26,7 +26,7 @@ from aideon_core import Message, ToolCall
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from aideon_core import Chunk, Completion, Route, Usage
+    from aideon_core import Chunk, Completion, Usage
     from aideon_core.types import Json
 
 PROVIDER = "aideon"
@@ -130,18 +130,7 @@ def response_metadata(answer: Completion | Chunk) -> dict[str, Any]:
         "model_provider": PROVIDER,
         "finish_reason": answer.finish_reason,
         "cost": None if answer.cost is None else format(answer.cost, "f"),
-        "route": None if answer.route is None else _from_route(answer.route),
-    }
-
-
-def _from_route(route: Route) -> dict[str, Any]:
-    return {
-        "side": route.side,
-        "backend": route.backend,
-        "model": route.model,
-        "policy": route.policy,
-        "reason": route.reason,
-        "explain": route.explain(),
+        "route": None if answer.route is None else answer.route.as_dict(),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
@@ -61,6 +62,7 @@ class TogetherBackend:
         model: the model id, such as ``"openai/gpt-oss-20b"``; case matters.
         api_key: the key; ``TOGETHER_API_KEY`` when not given.
         base_url: the server, with or without ``/v1``; ``TOGETHER_BASE_URL`` when not given.
+        timeout: the longest wait for the next byte, in seconds; two minutes when not given.
         config: settings to use instead of the environment's.
     """
 
@@ -74,6 +76,7 @@ class TogetherBackend:
         *,
         api_key: str | None = None,
         base_url: str | None = None,
+        timeout: float | None = None,
         config: Config | None = None,
     ) -> None:
         config = config or Config.load()
@@ -82,6 +85,9 @@ class TogetherBackend:
         self._offline = config.offline
         self._root = (base_url or config.together_base_url).rstrip("/").removesuffix("/v1")
         self._url = f"{self._root}/v1/chat/completions"
+        self._timeout = timeout
+        # Threads that ask at once share one pool of connections.
+        self._opening = threading.Lock()
         self._client: transport.Client | None = None
         # An async client belongs to the event loop it first ran on, and notebooks and
         # asyncio.run() come with one loop after the other.
@@ -147,31 +153,36 @@ class TogetherBackend:
 
     def close(self) -> None:
         """Close the blocking connections."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        with self._opening:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     async def aclose(self) -> None:
         """Close the connections of the running loop, and the blocking ones."""
-        client = self._async_clients.pop(asyncio.get_running_loop(), None)
+        with self._opening:
+            client = self._async_clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose()
         self.close()
 
     def _http(self) -> transport.Client:
-        if self._client is None:
-            from aideon_core import transport
+        from aideon_core import transport
 
-            self._client = transport.Client(timeout=transport.TIMEOUT)
-        return self._client
+        with self._opening:
+            if self._client is None:
+                self._client = transport.Client(timeout=transport.timeout(self._timeout))
+            return self._client
 
     def _async_http(self) -> transport.AsyncClient:
-        loop = asyncio.get_running_loop()
-        if loop not in self._async_clients:
-            from aideon_core import transport
+        from aideon_core import transport
 
-            self._async_clients[loop] = transport.AsyncClient(timeout=transport.TIMEOUT)
-        return self._async_clients[loop]
+        loop = asyncio.get_running_loop()
+        with self._opening:
+            if loop not in self._async_clients:
+                timeout = transport.timeout(self._timeout)
+                self._async_clients[loop] = transport.AsyncClient(timeout=timeout)
+            return self._async_clients[loop]
 
     def _http_request(
         self,

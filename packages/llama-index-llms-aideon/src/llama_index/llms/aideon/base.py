@@ -19,7 +19,6 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from llama_index.core.llms.llm import LLM
 
 from aideon_core import AsyncClient, Client, Config
-from aideon_core.errors import ConfigError
 from llama_index.llms.aideon.messages import Growing, response, to_messages
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
         CompletionResponseGen,
     )
 
-_WORDS = frozenset({"local", "cloud", "policy", "api_key", "base_url"})
 _LOCAL_CONTEXT = 8192  # what LlamaCppBackend gives a model when not told otherwise
 
 
@@ -50,7 +48,9 @@ class AideonLLM(LLM):
         policy: ``"local-first"``, ``"cloud-first"``, ``"local-only"`` or ``"cloud-only"``.
         api_key: the cloud's key; ``TOGETHER_API_KEY`` when not given. Never serialized.
         base_url: the cloud's address; ``TOGETHER_BASE_URL`` when not given.
-        client: a ready Client instead of the five words above. It is not serialized.
+        timeout: the longest wait for the cloud's next byte, in seconds.
+        max_retries: how often the last side left is asked again after a failure that may pass.
+        client: a ready Client instead of the words above. It is not serialized.
         temperature: 0 for the likeliest words, up to 2.
         top_p: sample from the likeliest words that make up this share.
         max_tokens: the longest answer, in tokens.
@@ -79,6 +79,8 @@ class AideonLLM(LLM):
     policy: str = Field(default_factory=lambda: Config.load().policy)
     api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
     base_url: str | None = None
+    timeout: float | None = None
+    max_retries: int | None = None
     client: Client | None = Field(default=None, exclude=True, repr=False)
     temperature: float | None = None
     top_p: float | None = None
@@ -95,7 +97,7 @@ class AideonLLM(LLM):
         fields.pop("class_name", None)  # to_dict() writes it and from_dict() hands it back
         client = fields.get("client")
         if isinstance(client, Client):
-            fields |= _described(client, fields)
+            fields |= client.words(fields)
         super().__init__(**fields)
         self._client = client or Client(
             local=self.local,
@@ -103,9 +105,10 @@ class AideonLLM(LLM):
             policy=self.policy,
             api_key=self.api_key.get_secret_value() if self.api_key else None,
             base_url=self.base_url,
+            timeout=self.timeout,
+            max_retries=self.max_retries,
         )
-        first, second = [*self._client.backends.values(), None][:2]
-        self._async_client = AsyncClient(local=first, cloud=second, policy=self._client.policy)
+        self._async_client = AsyncClient.sharing(self._client)
 
     @classmethod
     def class_name(cls) -> str:
@@ -222,16 +225,3 @@ class AideonLLM(LLM):
             "stop": self.stop,
             "seed": self.seed,
         } | kwargs
-
-
-def _described(client: Client, fields: dict[str, Any]) -> dict[str, Any]:
-    if both := sorted(_WORDS & fields.keys()):
-        raise ConfigError(
-            f"client= already says what {', '.join(both)} would.", hint="Give one or the other."
-        )
-    models = {backend.side: backend.model for backend in client.backends.values()}
-    return {
-        "local": models.get("local"),
-        "cloud": models.get("cloud"),
-        "policy": client.policy.name,
-    }

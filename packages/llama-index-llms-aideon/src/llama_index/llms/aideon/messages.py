@@ -21,7 +21,7 @@ from aideon_core.errors import BadRequest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aideon_core import Chunk, Completion, Route
+    from aideon_core import Chunk, Completion
     from aideon_core.types import Json, Role
 
 _ROLES: Mapping[MessageRole, Role] = {
@@ -126,19 +126,8 @@ def raw(answer: Completion | Chunk) -> dict[str, Any]:
     if answer.cost is not None:
         facts["cost"] = format(answer.cost, "f")
     if answer.route is not None:
-        facts["route"] = _route(answer.route)
+        facts["route"] = answer.route.as_dict()
     return {name: value for name, value in facts.items() if value is not None}
-
-
-def _route(route: Route) -> dict[str, Any]:
-    return {
-        "side": route.side,
-        "backend": route.backend,
-        "model": route.model,
-        "policy": route.policy,
-        "reason": route.reason,
-        "explain": route.explain(),
-    }
 
 
 def _counts(facts: dict[str, Any]) -> dict[str, Any]:
