@@ -24,6 +24,7 @@ async def chat_over(together):
             "local": None,
             "cloud": "meta-llama/Llama-3.3-70B-Instruct-Turbo",
             "policy": "cloud-only",
+            "max_retries": 0,
         }
         address = {"api_key": "loopback", "base_url": together.base_url}
         built.append(ChatAideon(**(words | address | fields)))

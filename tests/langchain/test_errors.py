@@ -63,6 +63,7 @@ def test_when_everybody_fails_each_cause_is_told():
     client = Client(
         local=FakeBackend("local", side="local", answers=[errors.LoadFailed("No memory.")]),
         cloud=FakeBackend("cloud", side="cloud", answers=[errors.RateLimited("Slow down.")]),
+        max_retries=0,
     )
     with pytest.raises(exceptions.ModelError) as caught:
         ChatAideon(client=client).invoke("Hello?")

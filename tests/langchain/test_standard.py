@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import pytest
 from langchain_tests.unit_tests import ChatModelUnitTests
 
@@ -25,15 +23,6 @@ class TestChatAideonStandard(ChatModelUnitTests):
     @pytest.fixture(autouse=True)
     def _key(self, monkeypatch):
         monkeypatch.setenv("TOGETHER_API_KEY", "from-the-environment")
-
-    @pytest.fixture(autouse=True)
-    def _admitted(self, monkeypatch):
-        # LangChain loads only classes on a list of its own; others are admitted one by one,
-        # with load(allowed_objects=[ChatAideon]). test_serdes takes no such argument.
-        path = tuple(ChatAideon.lc_id())
-        loading = import_module("langchain_core.load.load")
-        monkeypatch.setitem(loading.ALL_SERIALIZABLE_MAPPINGS, path, path)
-        monkeypatch.setattr(loading, "_default_class_paths_cache", {})
 
     @property
     def chat_model_class(self):

@@ -20,7 +20,12 @@ async def llm_over(together):
     built = []
 
     def build(**fields):
-        words = {"local": None, "cloud": "openai/gpt-oss-20b", "policy": "cloud-only"}
+        words = {
+            "local": None,
+            "cloud": "openai/gpt-oss-20b",
+            "policy": "cloud-only",
+            "max_retries": 0,
+        }
         address = {"api_key": "loopback", "base_url": together.base_url}
         built.append(AideonLLM(**(words | address | fields)))
         return built[-1]

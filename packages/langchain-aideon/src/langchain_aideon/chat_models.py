@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.load.load import ALL_SERIALIZABLE_MAPPINGS
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.utils import secret_from_env
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -226,6 +227,12 @@ class ChatAideon(BaseChatModel):
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
         params["ls_provider"] = PROVIDER
         return params
+
+
+# load(..., allowed_objects="all") admits the classes on this list and no others: without a
+# row here a dumped ChatAideon could be loaded only by whoever knows to name its class.
+_ID = tuple(ChatAideon.lc_id())
+ALL_SERIALIZABLE_MAPPINGS.setdefault(_ID, _ID)
 
 
 def _tool_choice(choice: str | dict[str, Any] | bool) -> str | dict[str, Any]:  # noqa: FBT001
