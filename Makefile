@@ -32,7 +32,8 @@ $(VENV)/.compiled: requirements.lock | $(VENV)/.uv-$(UV_VERSION)
 	  echo "A C and C++ compiler is needed to build llama.cpp; on Debian: apt-get install build-essential"; exit 1; }
 	@echo "Building llama.cpp, once; about five minutes on two cores ..."
 	@sed -n '/^llama-cpp-python==/,/[^\\]$$/p' requirements.lock > $(VENV)/compiled.txt
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r $(VENV)/compiled.txt
+	@$(BIN)/python -m pip wheel --quiet --no-deps --require-hashes -r $(VENV)/compiled.txt --wheel-dir $(VENV)/wheels
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps $(VENV)/wheels/*.whl
 	@touch $@
 
 $(VENV)/.installed: requirements.lock pyproject.toml $(wildcard packages/*/pyproject.toml) | $(VENV)/.compiled
@@ -62,7 +63,7 @@ lint: install ## check style and the import rules
 	@$(BIN)/lint-imports
 
 typecheck: install ## check the types
-	@$(BIN)/mypy packages/*/src tests/typing benchmarks docs/demo
+	@$(BIN)/mypy packages/*/src tests/typing benchmarks docs/demo .ci
 
 docs: model ## build the documentation, warnings are errors
 	@$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
@@ -72,7 +73,7 @@ notebooks: model ## run every notebook top to bottom
 	@$(BIN)/python -m pytest tests/workspace/test_notebooks.py $(ARGS)
 
 bench: model ## measure against the named peers
-	@$(BIN)/python benchmarks $(ARGS)
+	@$(BIN)/python benchmarks $(ONLY)
 
 build: install ## build wheels, then install and import each one alone
 	@rm -rf dist
@@ -87,4 +88,4 @@ lock: $(VENV)/.uv-$(UV_VERSION) ## resolve the dependencies anew into requiremen
 check: lint typecheck test docs build ## everything a change has to pass
 
 clean: ## remove what the other verbs made in this folder
-	rm -rf $(VENV) dist docs/_build docs/jupyter_execute
+	rm -rf $(VENV) .venv-bench dist docs/_build docs/jupyter_execute

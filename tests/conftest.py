@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -13,6 +14,14 @@ _SETTINGS = ("TOGETHER_API_KEY", "TOGETHER_BASE_URL", "AIDEON_OFFLINE", "AIDEON_
 
 # Where `make model` put it, whatever a test does to the environment later.
 HOME = Config.load(os.environ).home
+
+
+def pytest_unconfigure():
+    """Close what llama-cpp-python opens at import and would be warned about at exit."""
+    utils = sys.modules.get("llama_cpp._utils")
+    for name in ("outnull_file", "errnull_file"):
+        if (file := getattr(utils, name, None)) is not None:
+            file.close()
 
 
 @pytest.fixture(autouse=True)

@@ -160,7 +160,14 @@ def test_a_backend_that_cannot_be_asked_is_skipped_with_its_reason():
     assert step == Call("local", ASK)
     route = end(plan, Ok(ANSWER)).route
     assert route.reason == "local is the one eligible: together was ruled out (MissingKey)"
-    assert "ruled out, no key" in route.explain()
+    assert "ruled out. no key" in route.explain()
+
+
+def test_a_side_that_was_not_needed_is_no_reason():
+    """With the preferred side answering, the reason does not dwell on the other's missing key."""
+    keyless = Candidate("together", "cloud", "large", CLOUD.abilities, MissingKey("no key"))
+    plan, _ = start("local-first", candidates=(LOCAL, keyless))
+    assert end(plan, Ok(ANSWER)).route.reason == "local comes first and answered"
 
 
 def test_a_lone_cause_is_raised_as_itself():

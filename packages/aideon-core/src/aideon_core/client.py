@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from os import PathLike
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias, Unpack
 
@@ -31,8 +32,8 @@ class _Unset:
 
 
 UNSET: Final = _Unset()
-Target: TypeAlias = str | Backend | None
-"""A model's name, a ready backend, or None for none."""
+Target: TypeAlias = str | PathLike[str] | Backend | None
+"""A model's name or path, a ready backend, or None for none."""
 
 
 class _Base:
@@ -56,8 +57,10 @@ class _Base:
         self.policy = named(config.policy if isinstance(policy, _Unset) else policy)
         if max_retries is not None:
             self.policy = _retrying(self.policy, max_retries)
-        if isinstance(local, str):
+        if isinstance(local, str | PathLike):
             local = LlamaCppBackend(local, config=config)
+        if isinstance(cloud, PathLike):
+            raise ConfigError(f"cloud= is the path {cloud!s}.", hint="A model file goes to local=.")
         if isinstance(cloud, str):
             cloud = TogetherBackend(
                 cloud, api_key=api_key, base_url=base_url, timeout=timeout, config=config

@@ -12,8 +12,8 @@ AideonError
 │   ├── NotPulled           the local model is known but not on this machine
 │   ├── Offline             the network is switched off by AIDEON_OFFLINE
 │   └── Unsupported         the backend cannot do what the request needs
-├── BackendError            a backend was asked and did not answer
-│   ├── BadRequest          the request itself was refused
+├── BackendError            a backend was asked, or about to be, and did not answer
+│   ├── BadRequest          the request itself is wrong; found by us or by the backend
 │   │   └── ContextTooLong  the prompt does not fit into the model's context
 │   ├── AuthError           the key was refused
 │   ├── NotFound            the backend has no such model
@@ -138,13 +138,13 @@ class Unsupported(Ineligible):
 
 
 class BackendError(AideonError):
-    """A backend was asked and did not answer."""
+    """A backend was asked, or about to be, and did not answer."""
 
     falls_back = True
 
 
 class BadRequest(BackendError):
-    """The request was refused as it stands; asking elsewhere would hide the mistake."""
+    """The request is wrong as it stands; asking elsewhere would hide the mistake."""
 
     falls_back = False
 

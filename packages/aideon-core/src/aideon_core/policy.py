@@ -294,7 +294,8 @@ def _reason(decision: Decision, attempts: Sequence[Attempt], answered: Candidate
         return f"fell back to {answered.name}: {why}"
     if failed:
         return f"{answered.name} answered when asked again: {why}"
-    if ruled_out:
+    before = decision.sides[: decision.sides.index(answered.side)]
+    if any(seen.ruled_out and seen.side in before for seen in decision.considered):
         return f"{answered.name} is the one eligible: {why}"
     return f"{answered.name} comes first and answered"
 

@@ -35,9 +35,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The candidates in the order to ask them, and all that were considered."""
+    """The candidates in the order to ask them, and all that were considered.
+
+    ``sides`` are those the policy allows, the preferred one first.
+    """
 
     policy: str
+    sides: tuple[Side, ...]
     order: tuple[Candidate, ...]
     considered: tuple[Considered, ...]
 
@@ -71,6 +75,7 @@ def decide(
     eligible = [c for c in candidates if verdicts[c.name] is None]
     return Decision(
         policy=policy,
+        sides=tuple(sides),
         order=tuple(sorted(eligible, key=lambda c: sides.index(c.side))),
         considered=tuple(Considered(c.name, c.side, c.model, verdicts[c.name]) for c in candidates),
     )
@@ -88,7 +93,7 @@ def _ruled_out(
     if missing := sorted(wanted - candidate.abilities):
         return Unsupported(
             f"{candidate.model!r} cannot {' or '.join(_WANTS[m] for m in missing)} here.",
-            hint=f"The request asks for it; another backend than {candidate.name!r} has to answer.",
+            hint="Allow a backend that can, or leave it out of the request.",
             backend=candidate.name,
             model=candidate.model,
         )

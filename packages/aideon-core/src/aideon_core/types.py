@@ -15,7 +15,7 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 Side: TypeAlias = Literal["local", "cloud"]
 Json: TypeAlias = Mapping[str, Any]
-"""A JSON object as OpenAI's API defines it: a tool, a response format, a content part."""
+"""A JSON object as OpenAI's API defines it, such as a tool or a content part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class Route:
         answered = f"{self.side}: {self.model}" if self.backend else "nobody"
         lines = [f"{answered} answered under policy {self.policy!r}: {self.reason}", "considered:"]
         for seen in self.considered:
-            verdict = f"ruled out, {seen.ruled_out.message}" if seen.ruled_out else "eligible"
+            verdict = f"ruled out. {seen.ruled_out}" if seen.ruled_out else "eligible"
             lines.append(f"  {seen.backend} ({seen.model}): {verdict}")
         lines.append("attempts:")
         for number, attempt in enumerate(self.attempts, 1):

@@ -41,7 +41,7 @@ MODELS = (
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         size=491_400_064,
         license="Apache-2.0",
-        description="Small, quick, follows instructions and calls tools; the default",
+        description="Small and quick, trained on code and instructions; the default",
         chat_template=True,
         sources=(
             HuggingFace(

