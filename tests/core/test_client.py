@@ -173,6 +173,14 @@ def test_wrong_words_are_errors_of_the_constructor(tmp_path):
         Client(local=None, cloud=None)
 
 
+def test_a_cloud_model_may_name_its_host():
+    """together:model is the model, and a host that is not there yet is told as such."""
+    assert Client(local=None, cloud="together:a/b").backends["together"].model == "a/b"
+    assert Client(local=None, cloud="a/b:free").backends["together"].model == "a/b:free"
+    with pytest.raises(ConfigError, match="no cloud host 'ollama'"):
+        Client(local=None, cloud="ollama:llama3.2")
+
+
 def test_without_a_key_the_cloud_says_which_variable_to_set(tmp_path):
     """Needing the cloud without a key is MissingKey, and the hint names TOGETHER_API_KEY."""
     client = Client(local=None, config=Config(home=tmp_path))

@@ -234,6 +234,18 @@ def test_a_stream_that_breaks_later_gives_back_what_was_delivered():
     assert raised.value.route.attempts[0].error is cause
 
 
+def test_a_connection_lost_after_the_finish_loses_nothing():
+    """Once the finish reason came, a break is no error: the answer is whole."""
+    plan, _ = start("cloud-first", stream=True)
+    plan.send(Ok("handle"))
+    plan.send(Ok(Chunk(text="Done.")))
+    plan.send(Ok(None))
+    plan.send(Ok(Chunk(finish_reason="stop")))
+    assert plan.send(Failed(ConnectFailed("reset"))) == Close("handle")
+    assert plan.send(Ok(None)).chunk.finish_reason == "stop"
+    assert end(plan, Ok(None)).text == "Done."
+
+
 def test_an_unknown_policy_names_the_nearest():
     """A typo in the policy is an error that offers the right name."""
     with pytest.raises(ConfigError, match="Did you mean 'local-first'"):

@@ -63,7 +63,11 @@ class _Base:
             raise ConfigError(f"cloud= is the path {cloud!s}.", hint="A model file goes to local=.")
         if isinstance(cloud, str):
             cloud = TogetherBackend(
-                cloud, api_key=api_key, base_url=base_url, timeout=timeout, config=config
+                _cloud_model(cloud),
+                api_key=api_key,
+                base_url=base_url,
+                timeout=timeout,
+                config=config,
             )
         elif cloud is not None and {api_key, base_url, timeout} != {None}:
             raise ConfigError(
@@ -128,6 +132,20 @@ class _Base:
             for b in self.backends.values()
         ]
         return self.policy.plan(request, candidates, stream=stream)
+
+
+def _cloud_model(name: str) -> str:
+    """The model of ``"host:model"``, or the name as it is; a colon after a slash is its own."""
+    host, colon, model = name.partition(":")
+    if not colon or "/" in host:
+        return name
+    if host != "together":
+        raise ConfigError(
+            f"There is no cloud host {host!r}.",
+            hint="The one there is today is Together, whose models are named like "
+            "'openai/gpt-oss-20b'; base_url= reaches a server that speaks its format.",
+        )
+    return model
 
 
 def _retrying(policy: Policy, max_retries: int) -> Policy:

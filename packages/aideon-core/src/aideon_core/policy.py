@@ -235,9 +235,12 @@ def _stream(
                 first = seconds if first is None else first
                 yield Emit(Chunk(chunk.text, chunk.reasoning, chunk.tool_calls))
         yield Close(stream)  # type: ignore[arg-type]
-    error = outcome.error if isinstance(outcome, Failed) else None
+    completion = Completion.from_chunks(chunks)
+    # A connection lost after the finish reason took nothing of the answer with it.
+    whole = completion.finish_reason is not None
+    error = outcome.error if isinstance(outcome, Failed) and not whole else None
     attempt = _attempt(candidate, seconds, first=first, error=error)
-    return _Answer(attempt, Completion.from_chunks(chunks), error, delivered=first is not None)
+    return _Answer(attempt, completion, error, delivered=first is not None)
 
 
 def _attempt(

@@ -13,7 +13,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from aideon_core import catalog
-from aideon_core.backends.llama_cpp.engine import Engine, Job, ModelOptions, Piece, Sink
+from aideon_core.backends.llama_cpp.engine import Engine, Job, Piece, Sink
+from aideon_core.backends.llama_cpp.options import ModelOptions
 from aideon_core.config import Config
 from aideon_core.errors import AideonError, MissingDependency, NotGguf, NotPulled, UnknownModel
 from aideon_core.types import Chunk, Completion

@@ -15,26 +15,14 @@ from aideon_core.errors import NoChatTemplate
 from aideon_core.types import Chunk, FinishReason, Request, Usage
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from aideon_core.backends.llama_cpp.model import Model
+    from aideon_core.backends.llama_cpp.options import ModelOptions
     from aideon_core.backends.llama_cpp.template import ChatTemplate
 
 Piece: TypeAlias = "Chunk | BaseException | None"
 """A chunk of an answer; None, or the exception that ended it, comes last."""
 
 Sink: TypeAlias = Callable[[Piece], None]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOptions:
-    """How to load a model: ``n_ctx`` and ``n_batch`` in tokens, ``n_gpu_layers`` -1 for all."""
-
-    path: Path
-    n_ctx: int = 8192
-    n_batch: int = 512
-    n_threads: int | None = None
-    n_gpu_layers: int = 0
 
 
 @dataclass(slots=True)

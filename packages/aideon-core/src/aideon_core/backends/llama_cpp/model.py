@@ -17,7 +17,7 @@ from aideon_core.errors import ContextTooLong, LoadFailed, ServerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from aideon_core.backends.llama_cpp.engine import ModelOptions
+    from aideon_core.backends.llama_cpp.options import ModelOptions
     from aideon_core.types import Request
 
 _log = logging.getLogger("aideon_core.llama_cpp")
@@ -197,7 +197,8 @@ class Model:
             return
         temperature = DEFAULT_TEMPERATURE if request.temperature is None else request.temperature
         yield llama.llama_sampler_init_top_k(DEFAULT_TOP_K)
-        yield llama.llama_sampler_init_top_p(request.top_p or DEFAULT_TOP_P, 1)
+        top_p = DEFAULT_TOP_P if request.top_p is None else request.top_p
+        yield llama.llama_sampler_init_top_p(top_p, 1)
         yield llama.llama_sampler_init_temp(temperature)
         yield llama.llama_sampler_init_dist(
             _RANDOM_SEED if request.seed is None else request.seed & _RANDOM_SEED
