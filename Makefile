@@ -12,7 +12,7 @@ SUITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(firstword $(foreach p,$(PYTHONS),$(shell $(p) -c "$(SUITS)" 2>/dev/null && echo $(p))))
 PACKAGES := $(sort $(dir $(wildcard packages/*/pyproject.toml)))
 EDITABLE := $(foreach p,$(PACKAGES),-e $(p))
-export UV_NO_PROGRESS ?= 0
+CARRY_ON := { echo "Set-up stopped here; what it says above is why. Run the same command again to carry on."; exit 1; }
 
 .PHONY: help install model demo test lint typecheck format docs notebooks bench build lock check clean
 
@@ -23,7 +23,7 @@ $(VENV)/.uv-$(UV_VERSION):
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the PATH."; exit 1; }
 	@echo "Making $(VENV) with $(PYTHON) ..."
 	@$(PYTHON) -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	@$(BIN)/python -m pip install --quiet uv==$(UV_VERSION) || $(CARRY_ON)
 	@touch $@
 
 # llama-cpp-python comes as source: it goes in first, so that a run cut off later need not build it again.
@@ -32,14 +32,15 @@ $(VENV)/.compiled: requirements.lock | $(VENV)/.uv-$(UV_VERSION)
 	  echo "A C and C++ compiler is needed to build llama.cpp; on Debian: apt-get install build-essential"; exit 1; }
 	@echo "Building llama.cpp, once; about five minutes on two cores ..."
 	@sed -n '/^llama-cpp-python==/,/[^\\]$$/p' requirements.lock > $(VENV)/compiled.txt
-	@$(BIN)/python -m pip wheel --quiet --no-deps --require-hashes -r $(VENV)/compiled.txt --wheel-dir $(VENV)/wheels
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps $(VENV)/wheels/*.whl
+	@rm -rf $(VENV)/wheels
+	@$(BIN)/python -m pip wheel --quiet --no-deps --require-hashes -r $(VENV)/compiled.txt --wheel-dir $(VENV)/wheels || $(CARRY_ON)
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps $(VENV)/wheels/*.whl || $(CARRY_ON)
 	@touch $@
 
 $(VENV)/.installed: requirements.lock pyproject.toml $(wildcard packages/*/pyproject.toml) | $(VENV)/.compiled
 	@echo "Installing what requirements.lock names ..."
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(EDITABLE)
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock || $(CARRY_ON)
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(EDITABLE) || $(CARRY_ON)
 	@touch $@
 
 install: $(VENV)/.installed ## set up .venv with everything the project needs

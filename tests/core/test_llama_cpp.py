@@ -121,7 +121,7 @@ def test_a_closed_stream_frees_the_model_at_once(client):
     with client.stream("Write a very long story.", max_tokens=1500) as stream:
         next(stream)
     answer = client.chat("Say hi.", max_tokens=3, temperature=0)
-    assert answer.route.attempts[0].seconds < 10
+    assert answer.route.attempts[0].seconds < 30
 
 
 async def test_a_cancelled_task_frees_the_model(local_model):
@@ -133,7 +133,7 @@ async def test_a_cancelled_task_frees_the_model(local_model):
     with pytest.raises(asyncio.CancelledError):
         await task
     answer = await client.chat("Say hi.", max_tokens=3)
-    assert answer.route.attempts[0].seconds < 10
+    assert answer.route.attempts[0].seconds < 30
 
 
 def test_a_prompt_beyond_the_context_says_how_much(client):
