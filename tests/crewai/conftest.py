@@ -18,24 +18,6 @@ os.environ |= {
 }
 
 
-def pytest_configure(config):
-    for ignored in (
-        # crewai.rag forbids setting attributes, which importlib does for every submodule.
-        "ignore:Cannot set an attribute on 'crewai.rag' for child module:ImportWarning",
-        # crewai's own Agent reads its own deprecated fields.
-        "ignore:function_calling_llm is deprecated:DeprecationWarning",
-        "ignore:deprecated$:DeprecationWarning",
-    ):
-        config.addinivalue_line("filterwarnings", ignored)
-
-
-@pytest.fixture(autouse=True)
-def clean_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("AIDEON_HOME", str(tmp_path))
-    for name in ("TOGETHER_API_KEY", "TOGETHER_BASE_URL", "AIDEON_CONFIG", "AIDEON_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
 async def llm_over(together):
     """Build an AideonLLM whose cloud is the loopback server; its connections are closed after."""

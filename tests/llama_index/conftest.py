@@ -5,13 +5,6 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.fixture(autouse=True)
-def clean_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("AIDEON_HOME", str(tmp_path))
-    for name in ("TOGETHER_API_KEY", "TOGETHER_BASE_URL", "AIDEON_CONFIG", "AIDEON_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
 async def llm_over(together):
     """Build an AideonLLM whose cloud is the loopback server; its connections are closed after."""
