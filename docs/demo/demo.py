@@ -90,7 +90,10 @@ def cloud() -> Iterator[Recorder]:
     config = Config.load()
     with ExitStack() as stack:
         if config.together_api_key is not None:
-            console.print(f"Cloud: Together AI at {config.together_base_url}.\n")
+            console.print(
+                f"Cloud: {config.together_base_url}, with the key in TOGETHER_API_KEY; "
+                "its calls are billed.\n"
+            )
             yield Recorder(None, config.together_api_key.reveal())
             return
         from aideon_testing import GgufAnswers, LoopbackTogether
