@@ -139,6 +139,11 @@ async def test_a_dead_cloud_falls_back_to_local(make):
         ({"temperature": 3}, "from 0 to 2"),
         ({"top_p": -0.1}, "from 0 to 1"),
         ({"max_tokens": 0}, "at least 1"),
+        ({"max_tokens": 1.5}, "whole number"),
+        ({"seed": "a"}, "whole number"),
+        ({"stop": [5]}, "list of texts"),
+        ({"tools": "abc"}, "list of tool schemas"),
+        ({"response_format": "json_object"}, "has to be an object"),
         ({"tool_choice": "any"}, "auto, none, required"),
     ],
 )
@@ -150,9 +155,25 @@ async def test_wrong_parameters_are_refused_before_anything_is_sent(make, params
     assert words["local"].requests == words["cloud"].requests == []
 
 
-@pytest.mark.parametrize("messages", [[], [{"role": "robot", "content": "beep"}]])
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [{"role": "robot", "content": "beep"}],
+        [Message("robot", "beep")],
+        {"role": "user", "content": "not in a list"},
+        None,
+        b"bytes",
+        ["text"],
+        [{"role": "user", "content": b"bytes"}],
+        [{"role": "user", "content": {"type": "text", "text": "not in a list"}}],
+        [{"role": "user", "content": [{"type": "text"}]}],
+        [{"role": "user", "content": "half an emoji \ud83e"}],
+        [{"role": "assistant", "tool_calls": [{"function": "f"}]}],
+    ],
+)
 async def test_wrong_messages_are_refused(make, messages):
-    """No messages, or an unknown role, is a BadRequest that names the place."""
+    """What is no conversation is a BadRequest that names the place."""
     with pytest.raises(BadRequest, match="messages"):
         await make(**sides()).chat(messages)
 
@@ -169,6 +190,18 @@ def test_wrong_words_are_errors_of_the_constructor(tmp_path):
         Client(local=str(page))
     with pytest.raises(ConfigError, match="Did you mean 'cloud-only'"):
         Client(policy="cloud_only")
+    for words in (
+        {"local": 5},
+        {"cloud": ""},
+        {"cloud": 5},
+        {"policy": 5},
+        {"timeout": -1},
+        {"max_retries": "x"},
+        {"base_url": "localhost:8000"},
+        {"api_key": "not\u200bplain"},
+    ):
+        with pytest.raises(ConfigError):
+            Client(**words)
     with pytest.raises(ConfigError, match="no backend"):
         Client(local=None, cloud=None)
 

@@ -55,7 +55,9 @@ def test_every_error_of_the_http_library_is_one_of_ours(kind):
     ours = pytest.raises(AideonError, match="http://host")
     with ours as raised, transport.normalized("http://host", backend="together", model="m"):
         raise kind("gone")
-    assert isinstance(raised.value.__cause__, kind)
+    # The one that repeats the header at fault, which may hold the key, is left out.
+    told = () if issubclass(kind, httpx2.LocalProtocolError) else (kind,)
+    assert isinstance(raised.value.__cause__, told or type(None))
     assert raised.value.backend == "together" or isinstance(raised.value, ConfigError)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import mmap
+import os
 import shutil
 import subprocess
 import sys
 import textwrap
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -18,6 +21,7 @@ from aideon_core.backends.llama_cpp.engine import Engine
 from aideon_core.backends.llama_cpp.template import ChatTemplate
 from aideon_core.errors import (
     BadRequest,
+    ConfigError,
     ContextTooLong,
     LoadFailed,
     NoChatTemplate,
@@ -222,6 +226,59 @@ def test_the_loopback_server_answers_from_the_same_model(local_model, model_file
     assert over_http.text == in_process.text
     assert over_http.usage.output_tokens == in_process.usage.output_tokens
     assert over_http.route.side == "cloud"
+
+
+def test_a_template_that_renders_nothing_is_no_crash(model_file):
+    """A prompt that is empty after the template is a BadRequest, and the process lives."""
+    backend = LlamaCppBackend(str(model_file), n_ctx=256, chat_template="{{ nothing }}")
+    with pytest.raises(BadRequest, match="empty"):
+        Client(local=backend, cloud=None).chat("Hi")
+
+
+def test_a_small_context_is_no_crash(model_file):
+    """A context smaller than a batch answers short prompts and refuses long ones."""
+    with pytest.raises(ConfigError, match="n_ctx"):
+        LlamaCppBackend(str(model_file), n_ctx=-1)
+    client = Client(local=LlamaCppBackend(str(model_file), n_ctx=300), cloud=None)
+    assert client.chat("word " * 180, max_tokens=2).usage.output_tokens <= 2
+    with pytest.raises(ContextTooLong):
+        client.chat("word " * 2000)
+
+
+def test_closing_a_client_lets_those_who_wait_finish(model_file):
+    """close() during calls from other threads: every call gets its whole answer."""
+    client = Client(local=LlamaCppBackend(str(model_file), n_ctx=512), cloud=None)
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(client.chat, f"Count to {n}.", max_tokens=20) for n in (7, 8, 9)]
+        time.sleep(0.3)
+        client.close()
+        assert all(each.result(timeout=120).finish_reason for each in asked)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_is_told_instead_of_hanging(model_file):
+    """A child of a process with a loaded model gets an error that says what to do."""
+    script = f"""
+        import os
+        from aideon_core import AideonError, Client
+        client = Client(local={str(model_file)!r}, cloud=None)
+        client.chat("Hi", max_tokens=1)
+        if os.fork() == 0:
+            try:
+                client.chat("Hi", max_tokens=1)
+            except AideonError as error:
+                print(type(error).__name__, error.hint, flush=True)
+            os._exit(0)
+        os.wait()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stdout.startswith("LoadFailed Make the client after the fork")
 
 
 def test_a_template_that_refuses_the_messages_is_a_bad_request():

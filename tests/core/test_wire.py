@@ -118,6 +118,34 @@ def test_an_error_inside_a_good_stream_is_an_error():
         wire.FrameReader().read(json.dumps(frame))
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"message": None}]},
+        {"choices": [{"finish_reason": "stop"}]},
+        {"choices": []},
+        {"error": {"message": "overloaded"}},
+        [],
+    ],
+)
+def test_a_body_without_a_message_is_no_answer(body):
+    """A 200 with nothing said in it is ServerError, so that another side can answer."""
+    with pytest.raises(ServerError):
+        wire.completion_of(body)
+
+
+def test_a_stream_that_says_nothing_is_not_finished():
+    """[DONE] alone is no answer; after some text it is the end."""
+    reader = wire.FrameReader()
+    assert reader.read("[DONE]") is None
+    assert not reader.finished
+    reader = wire.FrameReader()
+    reader.read('{"choices": [{"delta": {"content": "x"}}]}')
+    assert reader.read("") is None
+    assert reader.read("[DONE]").finish_reason == "stop"
+    assert reader.finished
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: (

@@ -57,6 +57,10 @@ class _Base:
         self.policy = named(config.policy if isinstance(policy, _Unset) else policy)
         if max_retries is not None:
             self.policy = _retrying(self.policy, max_retries)
+        if not (local is None or isinstance(local, str | PathLike | Backend)):
+            raise ConfigError(f"local= is {local!r}.", hint="It takes a name, a path or a backend.")
+        if not (cloud is None or isinstance(cloud, str | PathLike | Backend)):
+            raise ConfigError(f"cloud= is {cloud!r}.", hint="It takes a name or a backend.")
         if isinstance(local, str | PathLike):
             local = LlamaCppBackend(local, config=config)
         if isinstance(cloud, PathLike):
@@ -153,8 +157,8 @@ def _retrying(policy: Policy, max_retries: int) -> Policy:
         raise ConfigError(
             f"max_retries= does not reach {policy!r}.", hint="Give it to the policy itself."
         )
-    if max_retries < 0:
-        raise ConfigError(f"max_retries is {max_retries} and has to be at least 0.")
+    if max_retries not in range(100):
+        raise ConfigError(f"max_retries is {max_retries!r} and has to be a number from 0 to 99.")
     return replace(policy, max_retries=max_retries)
 
 

@@ -143,6 +143,8 @@ def named(policy: str | Policy) -> Policy:
         ConfigError: no policy goes by that name.
     """
     if not isinstance(policy, str):
+        if not hasattr(policy, "plan"):
+            raise ConfigError(f"policy= is {policy!r}.", hint=f"Policies: {', '.join(POLICIES)}.")
         return policy
     if policy not in POLICIES:
         near = difflib.get_close_matches(policy, POLICIES, n=1)

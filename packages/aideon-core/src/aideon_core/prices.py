@@ -29,7 +29,8 @@ def cost(provider: str, model: str, usage: Usage | None) -> Decimal | None:
             model,
             provider_id=provider,
         )
-    except LookupError:
+    except (LookupError, ValueError):
+        # Unknown model, or counts that make no sense: no price is worth losing an answer.
         return None
     return priced.total_price
 

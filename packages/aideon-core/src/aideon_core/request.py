@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias, TypedDict, Unpack, cast, get_args
 
 from aideon_core.errors import BadRequest
@@ -54,69 +56,146 @@ def build(messages: Messages, **params: Unpack[ChatParams]) -> Request:
             raise BadRequest(f"There is no parameter {name!r}.", hint=hint, param=name)
     for name, (low, high) in _RANGES.items():
         _check_number(name, params.get(name), low, high)
-    _check_number("max_tokens", params.get("max_tokens"), 1, math.inf)
+    for name, low in (("max_tokens", 1), ("seed", -math.inf)):
+        _check_number(name, params.get(name), low, math.inf, whole=True)
+    _check_tools(params)
     values = cast("dict[str, Any]", {k: v for k, v in params.items() if v is not None})
     values["messages"] = _messages(messages)
-    stop = params.get("stop") or ()
-    values["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
+    values["stop"] = _stops(params.get("stop"))
     values["tools"] = tuple(params.get("tools") or ())
-    _check_tool_choice(params.get("tool_choice"))
     return Request(**values)
 
 
-def _check_number(name: str, value: object, low: float, high: float) -> None:
-    if value is None or (isinstance(value, int | float) and low <= value <= high):
+def _check_number(
+    name: str, value: object, low: float, high: float, *, whole: bool = False
+) -> None:
+    kinds = (int,) if whole else (int, float)
+    if value is None:
         return
-    wanted = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+    if isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high:
+        return
+    wanted = "a whole number" if whole else "a number"
+    if math.isfinite(low):
+        wanted += f" of at least {low:g}" if high == math.inf else f" from {low:g} to {high:g}"
     raise BadRequest(f"{name} is {value!r} and has to be {wanted}.", param=name)
 
 
-def _check_tool_choice(choice: str | Json | None) -> None:
-    if isinstance(choice, str) and choice not in _TOOL_CHOICES:
+def _check_tools(params: Mapping[str, object]) -> None:
+    tools, choice = params.get("tools"), params.get("tool_choice")
+    if tools is not None and not _are_objects(tools):
+        raise BadRequest("tools has to be a list of tool schemas.", param="tools")
+    if not isinstance(params.get("response_format", {}) or {}, Mapping):
         raise BadRequest(
-            f"tool_choice is {choice!r}.",
-            hint=f"It takes one of {', '.join(_TOOL_CHOICES)}, or "
-            '{"type": "function", "function": {"name": ...}} for one tool.',
-            param="tool_choice",
+            "response_format has to be an object.",
+            hint='For example {"type": "json_object"}.',
+            param="response_format",
         )
+    if choice is None or isinstance(choice, Mapping) or choice in _TOOL_CHOICES:
+        return
+    raise BadRequest(
+        f"tool_choice is {choice!r}.",
+        hint=f"It takes one of {', '.join(_TOOL_CHOICES)}, or "
+        '{"type": "function", "function": {"name": ...}} for one tool.',
+        param="tool_choice",
+    )
 
 
-def _messages(messages: Messages) -> tuple[Message, ...]:
+def _are_objects(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, Mapping) for each in value)
+
+
+def _stops(stop: object) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else stop or ()
+    if not isinstance(stops, list | tuple) or not all(isinstance(each, str) for each in stops):
+        raise BadRequest(f"stop is {stop!r} and has to be text or a list of texts.", param="stop")
+    # Every text ends with the empty one; asking for it can only be a slip.
+    return tuple(each for each in stops if each)
+
+
+def _messages(messages: object) -> tuple[Message, ...]:
     if isinstance(messages, str):
-        return (Message("user", messages),)
-    turns = tuple(_message(turn, at) for at, turn in enumerate(messages))
+        messages = [Message("user", messages)]
+    if not isinstance(messages, Sequence) or isinstance(messages, bytes):
+        raise BadRequest(
+            f"messages is a {type(messages).__name__}.",
+            hint="Give a prompt, or a list of messages.",
+            param="messages",
+        )
+    turns = tuple(_message(turn, f"messages[{at}]") for at, turn in enumerate(messages))
     if not turns:
         raise BadRequest("There are no messages to answer.", param="messages")
     return turns
 
 
-def _message(turn: Message | Json, at: int) -> Message:
-    if isinstance(turn, Message):
-        return turn
-    where = f"messages[{at}]"
-    if not isinstance(turn, Mapping):
+def _message(turn: object, where: str) -> Message:
+    if not isinstance(turn, Message | Mapping):
         raise BadRequest(f"{where} is {turn!r}, not a message.", param=where)
+    if isinstance(turn, Message):
+        _check_role(turn.role, where)
+        return replace(turn, content=_content(turn.content, where))
     role = "system" if turn.get("role") == "developer" else turn.get("role")
+    _check_role(role, where)
+    calls = turn.get("tool_calls") or ()
+    if not _are_objects(calls):
+        raise BadRequest(f"{where} has tool_calls that are no list.", param=f"{where}.tool_calls")
+    return Message(
+        role=cast("Role", role),
+        content=_content(turn.get("content"), where),
+        name=turn.get("name"),
+        tool_calls=tuple(_tool_call(call, where) for call in calls),
+        tool_call_id=turn.get("tool_call_id"),
+    )
+
+
+def _check_role(role: object, where: str) -> None:
     if role not in get_args(Role):
         raise BadRequest(
             f"{where} has the role {role!r}.",
             hint=f"It takes one of {', '.join(get_args(Role))}.",
             param=f"{where}.role",
         )
-    content = turn.get("content")
-    return Message(
-        role=cast("Role", role),
-        content=tuple(content) if isinstance(content, list | tuple) else str(content or ""),
-        name=turn.get("name"),
-        tool_calls=tuple(_tool_call(call, where) for call in turn.get("tool_calls") or ()),
-        tool_call_id=turn.get("tool_call_id"),
+
+
+def _content(content: object, where: str) -> str | tuple[Json, ...]:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return _encodable(content, where)
+    if _are_objects(content):
+        parts = cast("Sequence[Json]", content)
+        for part in parts:
+            if part.get("type") == "text":
+                _encodable(part.get("text"), where)
+        if all(isinstance(part.get("type"), str) for part in parts):
+            return tuple(parts)
+    raise BadRequest(
+        f"{where} has content that is neither text nor a list of content parts: {content!r}.",
+        hint='A part is an object such as {"type": "text", "text": "..."}.',
+        param=f"{where}.content",
     )
 
 
+def _encodable(text: object, where: str) -> str:
+    if not isinstance(text, str):
+        raise BadRequest(f"{where} has {text!r} for a text.", param=f"{where}.content")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise BadRequest(
+            f"{where} has half a character at position {error.start}.",
+            hint="It was cut or decoded wrongly before it came here.",
+            param=f"{where}.content",
+        ) from error
+    return text
+
+
 def _tool_call(call: Json, where: str) -> ToolCall:
-    function = call.get("function") or {}
-    if not function.get("name"):
+    function = call.get("function")
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise BadRequest(
             f"{where} has a tool call without a function name.", param=f"{where}.tool_calls"
         )
-    return ToolCall(call.get("id") or "", function["name"], function.get("arguments") or "{}")
+    arguments = function.get("arguments") or "{}"
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(call.get("id") or "", function["name"], arguments)

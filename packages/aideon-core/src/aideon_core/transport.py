@@ -19,14 +19,16 @@ Response = httpx2.Response
 EventSource = httpx2.EventSource
 
 # Reading waits long: a reasoning model can think for a minute before its first byte.
-TIMEOUT = httpx2.Timeout(connect=5.0, read=120.0, write=30.0, pool=30.0)
+# A free connection is waited for without limit: many calls at once are no error of the host.
+TIMEOUT = httpx2.Timeout(connect=5.0, read=120.0, write=30.0, pool=None)
+LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
 
 
 def timeout(seconds: float | None) -> httpx2.Timeout:
     """The longest wait for the next byte in seconds; the default when not given."""
     if seconds is None:
         return TIMEOUT
-    return httpx2.Timeout(seconds, connect=min(seconds, 5.0))
+    return httpx2.Timeout(seconds, connect=min(seconds, 5.0), pool=None)
 
 
 _MAPPED: tuple[tuple[type[Exception], type[AideonError], str], ...] = (
@@ -34,7 +36,6 @@ _MAPPED: tuple[tuple[type[Exception], type[AideonError], str], ...] = (
     (httpx2.TimeoutException, TimedOut, "did not answer in time"),
     (httpx2.UnsupportedProtocol, ConfigError, "is not an http:// or https:// address"),
     (httpx2.InvalidURL, ConfigError, "is not a valid address"),
-    (httpx2.LocalProtocolError, ConfigError, "could not be sent the request"),
     (httpx2.ConnectError, ConnectFailed, "could not be reached"),
     (httpx2.NetworkError, ConnectFailed, "broke the connection"),
     (httpx2.RemoteProtocolError, ConnectFailed, "broke off the answer"),
@@ -65,10 +66,18 @@ def normalized(
         error.backend = error.backend or backend
         error.model = error.model or model
         raise
+    except httpx2.LocalProtocolError:
+        # Its text repeats the header at fault, and that may be the key.
+        raise ConfigError(
+            f"{where} could not be sent the request: a header of it is not valid.",
+            hint="Check that the key has no line break or other stray character.",
+            backend=backend,
+            model=model,
+        ) from None
     except (httpx2.TransportError, httpx2.RequestError, httpx2.InvalidURL) as error:
         ours, what = next(
             ((ours, what) for theirs, ours, what in _MAPPED if isinstance(error, theirs)),
             (ConnectFailed, "could not be talked to"),
         )
-        detail = f": {error}" if str(error) else ""
+        detail = f": {str(error).rstrip('.')}" if str(error) else ""
         raise ours(f"{where} {what}{detail}.", backend=backend, model=model) from error

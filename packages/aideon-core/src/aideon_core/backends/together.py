@@ -7,6 +7,7 @@ import re
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from aideon_core import prices
@@ -17,6 +18,7 @@ from aideon_core.errors import (
     AuthError,
     BackendError,
     BadRequest,
+    ConfigError,
     ConnectFailed,
     ContextTooLong,
     MissingKey,
@@ -51,7 +53,7 @@ _HINTS: Mapping[type[BackendError], str] = {
     RateLimited: "Ask again later, or allow another backend to answer.",
     ContextTooLong: "Shorten the messages, lower max_tokens, or use a model with a larger context.",
 }
-_FIRST_SERVER_ERROR = 500
+_FIRST_REFUSAL, _FIRST_SERVER_ERROR = 400, 500
 _OVER_CONTEXT = re.compile(r"tokens.* must be <= \d+|maximum context length", re.IGNORECASE)
 
 
@@ -64,6 +66,9 @@ class TogetherBackend:
         base_url: the server, with or without ``/v1``; ``TOGETHER_BASE_URL`` when not given.
         timeout: the longest wait for the next byte, in seconds; two minutes when not given.
         config: settings to use instead of the environment's.
+
+    Raises:
+        ConfigError: the model has no name, or the key or the address cannot be one.
     """
 
     name: str = _NAME
@@ -80,10 +85,16 @@ class TogetherBackend:
         config: Config | None = None,
     ) -> None:
         config = config or Config.load()
+        if not model:
+            raise ConfigError("The cloud model has no name.", hint="Try 'openai/gpt-oss-20b'.")
+        _check_timeout(timeout)
         self.model = model
-        self._key = Secret(api_key) if api_key else config.together_api_key
+        configured = config.together_api_key
+        given = api_key or (configured.reveal() if configured else None)
+        self._key = _key(given) if given else None
         self._offline = config.offline
-        self._root = (base_url or config.together_base_url).rstrip("/").removesuffix("/v1")
+        self._root = _root(base_url or config.together_base_url)
+        self._where = _shown(self._root)
         self._url = f"{self._root}/v1/chat/completions"
         self._timeout = timeout
         # Threads that ask at once share one pool of connections.
@@ -96,7 +107,7 @@ class TogetherBackend:
         )
 
     def __repr__(self) -> str:
-        return f"TogetherBackend({self.model!r}, base_url={self._root!r})"
+        return f"TogetherBackend({self.model!r}, base_url={self._where!r})"
 
     def unavailable(self) -> AideonError | None:
         """Offline when the cloud is switched off, MissingKey when there is no key."""
@@ -171,7 +182,9 @@ class TogetherBackend:
 
         with self._opening:
             if self._client is None:
-                self._client = transport.Client(timeout=transport.timeout(self._timeout))
+                self._client = transport.Client(
+                    timeout=transport.timeout(self._timeout), limits=transport.LIMITS
+                )
             return self._client
 
     def _async_http(self) -> transport.AsyncClient:
@@ -180,8 +193,12 @@ class TogetherBackend:
         loop = asyncio.get_running_loop()
         with self._opening:
             if loop not in self._async_clients:
-                timeout = transport.timeout(self._timeout)
-                self._async_clients[loop] = transport.AsyncClient(timeout=timeout)
+                # Connections refer to their loop, so a loop that is over does not go by itself.
+                for over in [each for each in self._async_clients if each.is_closed()]:
+                    del self._async_clients[over]
+                self._async_clients[loop] = transport.AsyncClient(
+                    timeout=transport.timeout(self._timeout), limits=transport.LIMITS
+                )
             return self._async_clients[loop]
 
     def _http_request(
@@ -203,16 +220,16 @@ class TogetherBackend:
     def _normalized(self) -> AbstractContextManager[None]:
         from aideon_core import transport
 
-        return transport.normalized(self._root, backend=self.name, model=self.model)
+        return transport.normalized(self._where, backend=self.name, model=self.model)
 
     def _completion(self, response: transport.Response) -> Completion:
         if not response.is_success:
             raise self._error(response)
         try:
             body = response.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             excerpt = response.text[:200]
-            raise ServerError(f"{self._root} answered with no JSON: {excerpt!r}") from error
+            raise ServerError(f"{self._where} answered with no JSON: {excerpt!r}") from error
         completion = wire.completion_of(body)
         model = completion.model or self.model
         return replace(completion, model=model, cost=prices.cost(_NAME, model, completion.usage))
@@ -246,7 +263,7 @@ class TogetherBackend:
 
     def _cut_off(self) -> ConnectFailed:
         return ConnectFailed(
-            f"{self._root} ended the stream before the answer was whole.",
+            f"{self._where} ended the stream before the answer was whole.",
             backend=self.name,
             model=self.model,
         )
@@ -254,7 +271,7 @@ class TogetherBackend:
     def _error(self, response: transport.Response) -> BackendError:
         try:
             body = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             body = response.text[:200]
         status = response.status_code
         fields = body.get("error") if isinstance(body, dict) else None
@@ -284,8 +301,9 @@ class TogetherBackend:
             return NotFound
         if status in (400, 403) and _OVER_CONTEXT.search(text):
             return ContextTooLong
-        default = BadRequest if status < _FIRST_SERVER_ERROR else ServerError
-        return _BY_STATUS.get(status, default)
+        # A redirect comes from a wrong address or a page to sign in, not from the service.
+        refused = _FIRST_REFUSAL <= status < _FIRST_SERVER_ERROR
+        return _BY_STATUS.get(status, BadRequest if refused else ServerError)
 
 
 class _Stream:
@@ -320,6 +338,39 @@ class _AsyncStream:
 
     async def aclose(self) -> None:
         await self._response.aclose()
+
+
+def _check_timeout(timeout: object) -> None:
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+        raise ConfigError(f"timeout is {timeout!r} and has to be seconds above 0.")
+
+
+def _key(key: object) -> Secret:
+    # A key read from a file often ends in a line break.
+    stripped = key.strip() if isinstance(key, str) else ""
+    if not stripped or not stripped.isascii() or not stripped.isprintable():
+        raise ConfigError(
+            "The key for Together is not one: it has to be text of plain printable characters.",
+            hint="Copy it again; it is not repeated here.",
+        )
+    return Secret(stripped)
+
+
+def _root(base_url: str) -> str:
+    root = base_url.strip().rstrip("/").removesuffix("/chat/completions").removesuffix("/v1")
+    parts = urlsplit(root)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigError(
+            f"{_shown(base_url)!r} is no address of a server.",
+            hint="It begins with https:// or http://, such as https://api.together.ai.",
+        )
+    return root
+
+
+def _shown(url: str) -> str:
+    """The address without what may be secret in it: user and password."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _seconds(retry_after: str | None) -> float | None:

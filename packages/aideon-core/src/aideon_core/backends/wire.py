@@ -92,9 +92,10 @@ def completion_of(body: object) -> Completion:
         ServerError: the body is not a chat completion.
     """
     choice = _first(_object(body).get("choices"))
-    if not isinstance(body, Mapping) or not choice:
-        raise ServerError(f"The answer is not a chat completion: {repr(body)[:200]}")
-    message = _object(choice.get("message"))
+    message = choice.get("message")
+    if not isinstance(body, Mapping) or not isinstance(message, Mapping):
+        reported = error_text(body) if _object(body).get("error") else repr(body)
+        raise ServerError(f"The answer is not a chat completion: {reported[:200]}")
     calls = _calls(message.get("tool_calls"))
     return Completion(
         text=_text(message.get("content")),
@@ -103,8 +104,8 @@ def completion_of(body: object) -> Completion:
         # One engine leaves the reason out of a finished answer.
         finish_reason=_finish(choice) or "stop",
         usage=usage_of(body.get("usage")),
-        model=body.get("model"),
-        id=body.get("id"),
+        model=_text(body.get("model")) or None,
+        id=_text(body.get("id")) or None,
     )
 
 
@@ -113,19 +114,25 @@ class FrameReader:
     """Reads the data of server-sent events one by one; ``finished`` once the answer is whole."""
 
     finished: bool = False
+    _begun: bool = False
 
     def read(self, data: str) -> Chunk | None:
-        """The chunk in one event, None for the closing ``[DONE]``.
+        """The chunk in one event, None where there is none.
 
         Raises:
             ServerError: the event is not JSON, or reports an error.
         """
         if data.startswith("[DONE]"):
-            self.finished = True
+            # Some engines leave the reason out; nothing at all before the end is no answer.
+            if self._begun and not self.finished:
+                self.finished = True
+                return Chunk(finish_reason="stop")
+            return None
+        if not data.strip():
             return None
         try:
             frame = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ServerError(
                 f"The stream sent a frame that is not JSON: {data[:200]!r}"
             ) from error
@@ -138,30 +145,36 @@ class FrameReader:
         delta = _object(choice.get("delta"))
         finish = _finish(choice)
         self.finished = self.finished or finish is not None
-        return Chunk(
+        chunk = Chunk(
             text=_text(delta.get("content")),
             reasoning=_text(delta.get("reasoning")) or _text(delta.get("reasoning_content")),
             tool_calls=_calls(delta.get("tool_calls") or choice.get("tool_calls")),
             finish_reason=finish,
             usage=usage_of(frame.get("usage")),
-            model=frame.get("model"),
-            id=frame.get("id"),
+            model=_text(frame.get("model")) or None,
+            id=_text(frame.get("id")) or None,
         )
+        self._begun = self._begun or bool(chunk.text or chunk.reasoning or chunk.tool_calls)
+        return chunk
 
 
 def usage_of(usage: object) -> Usage | None:
     """Token counts in any of the shapes engines send; None where they send none."""
     counts = _object(usage)
-    if not isinstance(counts.get("prompt_tokens"), int):
+    if _count(counts.get("prompt_tokens")) is None:
         return None
     prompt, output = (
         _object(counts.get(f"{kind}_tokens_details")) for kind in ("prompt", "completion")
     )
     return Usage(
         input_tokens=counts["prompt_tokens"],
-        output_tokens=counts.get("completion_tokens") or 0,
-        cached_tokens=counts.get("cached_tokens") or prompt.get("cached_tokens") or 0,
-        reasoning_tokens=counts.get("reasoning_tokens") or output.get("reasoning_tokens") or 0,
+        output_tokens=_count(counts.get("completion_tokens")) or 0,
+        cached_tokens=_count(counts.get("cached_tokens"))
+        or _count(prompt.get("cached_tokens"))
+        or 0,
+        reasoning_tokens=_count(counts.get("reasoning_tokens"))
+        or _count(output.get("reasoning_tokens"))
+        or 0,
     )
 
 
@@ -174,8 +187,8 @@ def error_text(body: object) -> str:
 
 
 def _finish(choice: Mapping[str, Any]) -> FinishReason | None:
-    reason = choice.get("finish_reason")
-    return None if reason is None else _FINISH.get(reason, "stop")
+    reason = _text(choice.get("finish_reason"))
+    return _FINISH.get(reason, "stop") if reason else None
 
 
 def _calls(calls: object) -> tuple[ToolCallDelta, ...]:
@@ -194,6 +207,11 @@ def _call(call: Mapping[str, Any], position: int) -> ToolCallDelta:
         name=_text(function.get("name")),
         arguments=_text(function.get("arguments")),
     )
+
+
+def _count(value: object) -> int | None:
+    sound = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return value if sound else None  # type: ignore[return-value]
 
 
 def _object(value: object) -> Mapping[str, Any]:

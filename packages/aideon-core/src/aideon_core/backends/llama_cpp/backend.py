@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from decimal import Decimal
 from importlib.util import find_spec
@@ -16,7 +16,14 @@ from aideon_core import catalog
 from aideon_core.backends.llama_cpp.engine import Engine, Job, Piece, Sink
 from aideon_core.backends.llama_cpp.options import ModelOptions
 from aideon_core.config import Config
-from aideon_core.errors import AideonError, MissingDependency, NotGguf, NotPulled, UnknownModel
+from aideon_core.errors import (
+    AideonError,
+    ConfigError,
+    MissingDependency,
+    NotGguf,
+    NotPulled,
+    UnknownModel,
+)
 from aideon_core.types import Chunk, Completion
 
 if TYPE_CHECKING:
@@ -47,6 +54,7 @@ class LlamaCppBackend:
     Raises:
         UnknownModel: no catalogue id and no file goes by that name.
         NotGguf: the file is something else.
+        ConfigError: ``n_ctx`` is no number of tokens.
     """
 
     name: str = "local"
@@ -63,6 +71,7 @@ class LlamaCppBackend:
         chat_template: str | None = None,
         config: Config | None = None,
     ) -> None:
+        _check_context(n_ctx)
         self._home = (config or Config.load()).home
         self._entry, path = _resolve(os.fspath(model), self._home)
         self.model = self._entry.id if self._entry else path.name
@@ -107,7 +116,8 @@ class LlamaCppBackend:
 
     def complete(self, request: Request) -> Completion:
         """Answer in one piece."""
-        return Completion.from_chunks(self.stream(request))
+        with closing(self.stream(request)) as stream:
+            return Completion.from_chunks(stream)
 
     async def acomplete(self, request: Request) -> Completion:
         """Answer in one piece without blocking the event loop."""
@@ -145,10 +155,10 @@ class LlamaCppBackend:
     def _submit(self, request: Request, sink: Sink) -> Job:
         if (reason := self.unavailable()) is not None:
             raise reason
-        if self._engine is None:
-            self._engine = Engine.shared(self._options)
-        job = Job(request, self._chat_template, sink)
-        self._engine.submit(job)
+        engine = self._engine or Engine.shared(self._options)
+        self._engine = engine
+        job = Job(request, self._chat_template, sink, engine)
+        engine.submit(job)
         return job
 
     def chunk(self, piece: Piece) -> Chunk | None:
@@ -210,6 +220,11 @@ class _AsyncStream:
     async def aclose(self) -> None:
         self._ended = True
         self._job.cancel()
+
+
+def _check_context(n_ctx: object) -> None:
+    if not isinstance(n_ctx, int) or n_ctx < 1:
+        raise ConfigError(f"n_ctx is {n_ctx!r} and has to be a number of tokens.")
 
 
 def _resolve(model: str, home: Path) -> tuple[ModelFile | None, Path]:

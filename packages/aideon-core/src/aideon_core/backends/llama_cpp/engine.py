@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 from weakref import WeakSet, WeakValueDictionary, finalize
 
 from aideon_core.backends.llama_cpp.stops import StopFilter
-from aideon_core.errors import NoChatTemplate
+from aideon_core.errors import LoadFailed, NoChatTemplate, ServerError
 from aideon_core.types import Chunk, FinishReason, Request, Usage
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Job:
     request: Request
     chat_template: str | None
     sink: Sink
+    # Keeps the engine alive until the answer is given, whoever lets go of it meanwhile.
+    engine: Engine
     _cancelled: threading.Event = field(default_factory=threading.Event)
 
     def cancel(self) -> None:
@@ -68,7 +71,11 @@ class Engine:
         return tuple(cls._live)
 
     def submit(self, job: Job) -> None:
-        """Queue a job; the first one loads the model."""
+        """Queue a job; the first one loads the model.
+
+        Raises:
+            LoadFailed: the model was loaded before this process was forked off.
+        """
         self._worker.submit(job)
 
 
@@ -81,8 +88,15 @@ class _Worker:
         self._templates: dict[str, ChatTemplate] = {}
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._process = os.getpid()
 
     def submit(self, job: Job) -> None:
+        if self._process != os.getpid():
+            # Threads do not survive a fork: nobody would ever answer.
+            raise LoadFailed(
+                f"{self._options.path.name!r} was loaded before this process was forked.",
+                hint="Make the client after the fork, or start processes by 'spawn'.",
+            )
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(
@@ -93,7 +107,7 @@ class _Worker:
         self._jobs.put(job)
 
     def stop(self) -> None:
-        """End after the current token; jobs still queued are dropped with the process."""
+        """End after the current token; whoever still waits is told."""
         self._stopping = True
         if (job := self._current) is not None:
             job.cancel()
@@ -111,10 +125,15 @@ class _Worker:
                 if job.wanted():
                     model = model or self._load()
                     self._answer(model, job)
-                job.sink(None)
+                job.sink(None if job.wanted() else _stopped())
             except BaseException as error:  # noqa: BLE001 - raised where the caller waits
                 job.sink(error)
             self._current = job = None
+        if job is not None:
+            job.sink(_stopped())
+        while not self._jobs.empty():
+            if (job := self._jobs.get()) is not None:
+                job.sink(_stopped())
         if model is not None:
             model.close()
 
@@ -154,7 +173,9 @@ class _Worker:
             written += 1
             if text := stops.feed(decoder.decode(piece)):
                 job.sink(Chunk(text=text))
-            if stops.stopped or not job.wanted():
+            if not job.wanted():
+                return
+            if stops.stopped:
                 break
             if written >= limit:
                 finish = "length"
@@ -165,6 +186,10 @@ class _Worker:
             job.sink(Chunk(text=rest))
         usage = Usage(input_tokens=len(tokens), output_tokens=written, cached_tokens=cached)
         job.sink(Chunk(finish_reason=finish, usage=usage))
+
+
+def _stopped() -> ServerError:
+    return ServerError("The local model was stopped before the answer was whole.")
 
 
 _workers: WeakSet[_Worker] = WeakSet()

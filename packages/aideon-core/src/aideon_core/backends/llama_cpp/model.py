@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import llama_cpp.llama_cpp as llama
 
-from aideon_core.errors import ContextTooLong, LoadFailed, ServerError
+from aideon_core.errors import BadRequest, ContextTooLong, LoadFailed, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +53,8 @@ class Model:
         self._vocab = llama.llama_model_get_vocab(self._model)
         self._context = self._open_context(options)
         self.n_ctx = int(llama.llama_n_ctx(self._context))
-        self._n_batch = options.n_batch
+        # llama.cpp makes the batch smaller than asked where the context is.
+        self._n_batch = int(llama.llama_n_batch(self._context))
         self._memory = llama.llama_get_memory(self._context)
         self._cached: list[int] = []
         self._piece = ctypes.create_string_buffer(256)
@@ -123,8 +124,14 @@ class Model:
             go_on: asked between batches; False stops early.
 
         Raises:
+            BadRequest: the prompt is empty.
             ContextTooLong: the prompt leaves no room for an answer.
         """
+        if not tokens:
+            raise BadRequest(
+                "The prompt is empty once the chat template is applied.",
+                hint="Send a message with text, or check chat_template=.",
+            )
         if len(tokens) >= self.n_ctx:
             raise ContextTooLong(
                 f"The prompt is {len(tokens)} tokens and the model's context holds {self.n_ctx}.",

@@ -53,7 +53,8 @@ class ChatTemplate:
         turns = [_turn(message) for message in messages]
         try:
             return self._template.render(messages=turns, add_generation_prompt=True, **self._tokens)
-        except (TemplateError, TypeError) as error:
+        except Exception as error:
+            # A template is a program: it can divide by zero as well as refuse.
             raise BadRequest(
                 f"The model's chat template refuses these messages: {error}.",
                 hint="Many templates want user and assistant turns to alternate.",
