@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from base64 import b64decode
 from decimal import Decimal
 
@@ -229,3 +230,13 @@ def test_blocks_go_in_openais_form():
     assert b64decode(data) == pixels
     with pytest.raises(BadRequest, match="AudioBlock"):
         to_messages([ChatMessage(role="user", blocks=[AudioBlock(audio=b"AAAA")])])
+
+
+def test_a_pickle_has_the_words_and_not_the_key():
+    """Sent to another process, the LLM is made anew there from its words and that key."""
+    llm = AideonLLM(api_key="canary-key", temperature=0.25, policy="cloud-first")
+    pickled = pickle.dumps(llm)
+    assert b"canary-key" not in pickled
+    copy = pickle.loads(pickled)
+    assert (copy.temperature, copy.policy) == (0.25, "cloud-first")
+    assert copy.metadata == llm.metadata

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,16 @@ def cost(provider: str, model: str, usage: Usage | None) -> Decimal | None:
         # Unknown model, or counts that make no sense: no price is worth losing an answer.
         return None
     return priced.total_price
+
+
+def loaded() -> bool:
+    """Whether the price data is in memory; ``load`` takes about half a second."""
+    return "genai_prices" in sys.modules
+
+
+def load() -> None:
+    """Bring the price data into memory, so that the first cost does not wait for it."""
+    import genai_prices  # noqa: F401
 
 
 def nearest(provider: str, model: str) -> list[str]:

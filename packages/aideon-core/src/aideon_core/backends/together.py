@@ -135,6 +135,7 @@ class TogetherBackend:
 
     async def acomplete(self, request: Request) -> Completion:
         """Answer in one piece; one POST, awaited."""
+        await _prices_loaded()
         with self._normalized():
             client = self._async_http()
             response = await client.send(self._http_request(request, client, stream=False))
@@ -152,6 +153,7 @@ class TogetherBackend:
 
     async def astream(self, request: Request) -> _AsyncStream:
         """Start an answer; returns once the server has accepted the request."""
+        await _prices_loaded()
         with self._normalized():
             client = self._async_http()
             response = await client.send(
@@ -338,6 +340,12 @@ class _AsyncStream:
 
     async def aclose(self) -> None:
         await self._response.aclose()
+
+
+async def _prices_loaded() -> None:
+    # In a thread, because the event loop has other callers who should not wait for it.
+    if not prices.loaded():
+        await asyncio.to_thread(prices.load)
 
 
 def _check_timeout(timeout: object) -> None:

@@ -110,6 +110,12 @@ class AideonLLM(LLM):
         )
         self._async_client = AsyncClient.sharing(self._client)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is pickled is the words; the client is made anew from them, with the key that
+        # the environment has there.
+        words = {**self.__dict__, "api_key": None, "client": None}
+        return {"__dict__": words}
+
     @classmethod
     def class_name(cls) -> str:
         """The name in serialized form."""
