@@ -10,7 +10,7 @@ import httpx2
 from aideon_core.errors import AideonError, ConfigError, ConnectFailed, ServerError, TimedOut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 Client = httpx2.Client
 AsyncClient = httpx2.AsyncClient
@@ -47,6 +47,13 @@ _MAPPED: tuple[tuple[type[Exception], type[AideonError], str], ...] = (
 )
 
 
+_HINTS: Mapping[type[AideonError], str] = {
+    ConnectFailed: "Check the network and the address, or allow another backend to answer.",
+    TimedOut: "Raise timeout=, or allow another backend to answer.",
+    ServerError: "Check that the address is the API's own.",
+}
+
+
 @contextmanager
 def normalized(
     where: str, *, backend: str | None = None, model: str | None = None
@@ -80,4 +87,5 @@ def normalized(
             (ConnectFailed, "could not be talked to"),
         )
         detail = f": {str(error).rstrip('.')}" if str(error) else ""
-        raise ours(f"{where} {what}{detail}.", backend=backend, model=model) from error
+        hint = _HINTS.get(ours, "")
+        raise ours(f"{where} {what}{detail}.", hint=hint, backend=backend, model=model) from error

@@ -51,6 +51,7 @@ _BY_STATUS: Mapping[int, type[BackendError]] = {
 _HINTS: Mapping[type[BackendError], str] = {
     AuthError: "Check TOGETHER_API_KEY and the account it belongs to.",
     RateLimited: "Ask again later, or allow another backend to answer.",
+    ServerError: "It may pass: ask again later, or allow another backend to answer.",
     ContextTooLong: "Shorten the messages, lower max_tokens, or use a model with a larger context.",
 }
 _FIRST_REFUSAL, _FIRST_SERVER_ERROR = 400, 500
@@ -280,7 +281,11 @@ class TogetherBackend:
         facts = fields if isinstance(fields, dict) else {}
         text = wire.error_text(body) or f"no reason given (status {status})"
         kind = self._kind(status, text, facts.get("code"))
+        # Together sends the header on good answers too; only here does it mean "wait".
+        retry_after = _seconds(response.headers.get("retry-after"))
         hint = _HINTS.get(kind, "")
+        if kind is RateLimited and retry_after:
+            hint = f"Ask again in {retry_after:g} s, or allow another backend to answer."
         if kind is NotFound and (near := prices.nearest(_NAME, self.model)):
             hint = f"Nearest known models: {', '.join(near)}."
         return kind(
@@ -292,8 +297,7 @@ class TogetherBackend:
             code=facts.get("code"),
             param=facts.get("param"),
             request_id=response.headers.get("x-request-id"),
-            # Together sends the header on good answers too; only here does it mean "wait".
-            retry_after=_seconds(response.headers.get("retry-after")),
+            retry_after=retry_after,
         )
 
     @staticmethod
