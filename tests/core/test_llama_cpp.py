@@ -7,6 +7,7 @@ import gc
 import mmap
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -243,6 +244,20 @@ def test_a_small_context_is_no_crash(model_file):
     assert client.chat("word " * 180, max_tokens=2).usage.output_tokens <= 2
     with pytest.raises(ContextTooLong):
         client.chat("word " * 2000)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
+def test_ctrl_c_frees_the_model_at_once(client):
+    """An interrupted call stops the generation behind it; the next one need not wait."""
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 1.0)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            client.chat("Write a very long story.", max_tokens=1900)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert client.chat("Say hi.", max_tokens=3).route.attempts[0].seconds < 30
 
 
 def test_closing_a_client_lets_those_who_wait_finish(model_file):

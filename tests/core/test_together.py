@@ -182,6 +182,13 @@ async def test_a_dead_cloud_falls_back_to_the_local_side(ask, together, streamed
     assert answer.route.reason == "fell back to local: together failed (ServerError)"
 
 
+async def test_a_redirect_is_no_answer_and_falls_back(ask, together):
+    """A page that redirects, as a captive portal does, leaves the question to the other side."""
+    together.script.fail(Failure(302, "", {"location": "http://portal.invalid/"}))
+    client = ask(local=FakeBackend("local", side="local", answers=[HELLO]))
+    assert (await client.chat("Hello?")).route.backend == "local"
+
+
 async def test_a_stream_cut_midway_gives_back_what_came(ask, together):
     """A connection lost after some frames is StreamInterrupted with the text so far."""
     together.script.reply(Reply(text="one two three four five", cut_after=4))

@@ -100,9 +100,3 @@ def test_importing_the_core_reads_code_and_nothing_else(core):
         if not path.endswith(code) and ".pyc." not in path and "pyvenv.cfg" not in path
     ]
     assert others == []
-
-
-def test_the_test_double_costs_every_pytest_run_little():
-    """Pytest imports our plugin in every project that has it: no HTTP, no core."""
-    loaded = set(probe("aideon_testing.plugin")["modules"])
-    assert {"h11", "aideon_core", "llama_cpp"} & loaded == set()

@@ -10,15 +10,13 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from aideon_core.errors import AideonError
-from aideon_core.policy import Call, Close, Emit, Failed, Ok, Open, Plan, Pull, Sleep, Step
+from aideon_core.policy import Call, Close, Emit, Failed, Ok, Open, Outcome, Plan, Pull, Sleep, Step
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
     from aideon_core.backends.base import AsyncChunkStream, Backend, ChunkStream
     from aideon_core.types import Chunk, Completion
-
-Outcome = Ok[object] | Failed
 
 
 def drive(plan: Plan, backends: Mapping[str, Backend]) -> Iterator[Chunk | Completion]:

@@ -90,8 +90,8 @@ class Failed:
     seconds: float = 0.0
 
 
-Outcome: TypeAlias = "Ok[object] | Failed"
-Plan: TypeAlias = Generator[Step, "Ok[object] | Failed", Completion]
+Outcome: TypeAlias = Ok[object] | Failed
+Plan: TypeAlias = Generator[Step, Outcome, Completion]
 
 
 class Policy(Protocol):
@@ -208,7 +208,7 @@ def _wait(error: AideonError, retry: int) -> float | None:
     return wait if wait <= _LONGEST_WAIT else None
 
 
-def _call(candidate: Candidate, request: Request) -> Generator[Step, Ok[object] | Failed, _Answer]:
+def _call(candidate: Candidate, request: Request) -> Generator[Step, Outcome, _Answer]:
     outcome = yield Call(candidate.name, request)
     if isinstance(outcome, Failed):
         attempt = _attempt(candidate, outcome.seconds, error=outcome.error)
@@ -217,9 +217,7 @@ def _call(candidate: Candidate, request: Request) -> Generator[Step, Ok[object] 
     return _Answer(_attempt(candidate, outcome.seconds), outcome.value)
 
 
-def _stream(
-    candidate: Candidate, request: Request
-) -> Generator[Step, Ok[object] | Failed, _Answer]:
+def _stream(candidate: Candidate, request: Request) -> Generator[Step, Outcome, _Answer]:
     chunks: list[Chunk] = []
     first: float | None = None
     outcome = yield Open(candidate.name, request)
