@@ -233,7 +233,9 @@ def _stream(candidate: Candidate, request: Request) -> Generator[Step, Outcome, 
             chunks.append(chunk)
             if chunk.text or chunk.reasoning or chunk.tool_calls:
                 first = seconds if first is None else first
-                yield Emit(Chunk(chunk.text, chunk.reasoning, chunk.tool_calls))
+                yield Emit(
+                    Chunk(chunk.text, chunk.reasoning, chunk.tool_calls, logprobs=chunk.logprobs)
+                )
         yield Close(stream)  # type: ignore[arg-type]
     completion = Completion.from_chunks(chunks)
     # A connection lost after the finish reason took nothing of the answer with it.
@@ -267,6 +269,8 @@ def _last_chunk(completion: Completion) -> Chunk:
         cost=completion.cost,
         model=completion.model,
         id=completion.id,
+        warnings=completion.warnings,
+        extra=completion.extra,
         route=completion.route,
     )
 

@@ -30,6 +30,8 @@ class ChatParams(TypedDict, total=False):
     tool_choice: str | Json | None
     parallel_tool_calls: bool | None
     response_format: Json | None
+    logprobs: bool | None
+    top_logprobs: int | None
 
 
 _RANGES: Mapping[str, tuple[float, float]] = {
@@ -58,9 +60,18 @@ def build(messages: Messages, **params: Unpack[ChatParams]) -> Request:
         _check_number(name, params.get(name), low, high)
     for name, low in (("max_tokens", 1), ("seed", -math.inf)):
         _check_number(name, params.get(name), low, math.inf, whole=True)
+    _check_number("top_logprobs", params.get("top_logprobs"), 0, 20, whole=True)
+    if not isinstance(params.get("logprobs"), bool | None):
+        raise BadRequest(
+            f"logprobs is {params['logprobs']!r} and has to be true or false.",
+            hint="How many alternatives to tell goes into top_logprobs.",
+            param="logprobs",
+        )
     _check_tools(params)
     values = cast("dict[str, Any]", {k: v for k, v in params.items() if v is not None})
     values["messages"] = _messages(messages)
+    if params.get("top_logprobs"):
+        values["logprobs"] = True
     values["stop"] = _stops(params.get("stop"))
     values["tools"] = tuple(params.get("tools") or ())
     return Request(**values)

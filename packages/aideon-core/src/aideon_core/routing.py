@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
     from aideon_core.types import Request, Side
 
-Ability: TypeAlias = Literal["tools", "json", "media"]
+Ability: TypeAlias = Literal["tools", "json", "media", "logprobs"]
 
 _WANTS: dict[Ability, str] = {
     "tools": "call tools",
     "json": "hold to a response format",
     "media": "read images, audio or files",
+    "logprobs": "tell how likely its tokens were",
 }
 
 
@@ -53,6 +54,8 @@ def needs(request: Request) -> frozenset[Ability]:
         found.add("tools")
     if (request.response_format or {}).get("type", "text") != "text":
         found.add("json")
+    if request.logprobs:
+        found.add("logprobs")
     parts = (m.content for m in request.messages if not isinstance(m.content, str))
     if any(part.get("type") != "text" for content in parts for part in content):
         found.add("media")

@@ -60,7 +60,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to answer, and how; ``None`` leaves a parameter to the backend's default."""
+    """What to answer, and how; ``None`` leaves a parameter to the backend's default.
+
+    ``deadline`` is how many seconds are left for the whole answer.
+    """
 
     messages: tuple[Message, ...]
     temperature: float | None = None
@@ -74,6 +77,9 @@ class Request:
     tool_choice: str | Json | None = None
     parallel_tool_calls: bool | None = None
     response_format: Json | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,18 @@ class Usage:
     def total_tokens(self) -> int:
         """Input and output together."""
         return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely one token of the answer was: natural logarithms of probabilities.
+
+    ``top`` holds the likeliest tokens at that place with theirs, the likeliest first.
+    """
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +193,9 @@ class Route:
 class Chunk:
     """A piece of a streamed answer; the last one carries the facts about the whole.
 
-    ``text``, ``reasoning`` and ``tool_calls`` continue what came before. ``finish_reason``,
-    ``usage``, ``cost`` (US dollars) and ``route`` arrive once, on the last chunk.
+    ``text``, ``reasoning``, ``tool_calls`` and ``logprobs`` continue what came before.
+    ``finish_reason``, ``usage``, ``cost`` (US dollars), ``warnings``, ``extra`` and ``route``
+    arrive once, on the last chunk.
     """
 
     text: str = ""
@@ -187,6 +206,9 @@ class Chunk:
     cost: Decimal | None = None
     model: str | None = None
     id: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    warnings: tuple[str, ...] = ()
+    extra: Json = field(default_factory=dict, hash=False)
     route: Route | None = None
 
 
@@ -196,6 +218,8 @@ class Completion:
 
     ``cost`` is what the provider bills for it in US dollars: 0 for a local answer, ``None``
     when the price or the usage is unknown. ``model`` is the one that really answered.
+    ``warnings`` are the provider's own words about parameters it did not follow, ``extra``
+    what it sent that this version has no name for.
     """
 
     text: str = ""
@@ -206,6 +230,9 @@ class Completion:
     cost: Decimal | None = None
     model: str | None = None
     id: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    warnings: tuple[str, ...] = ()
+    extra: Json = field(default_factory=dict, hash=False)
     route: Route | None = None
 
     @classmethod
@@ -222,6 +249,9 @@ class _Fold:
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     calls: dict[int, list[ToolCallDelta]] = field(default_factory=dict)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
     def add(self, chunk: Chunk) -> None:
@@ -229,6 +259,9 @@ class _Fold:
         self.reasoning.append(chunk.reasoning)
         for delta in chunk.tool_calls:
             self.calls.setdefault(delta.index, []).append(delta)
+        self.logprobs.extend(chunk.logprobs)
+        self.warnings.extend(chunk.warnings)
+        self.extra.update(chunk.extra)
         for name in ("usage", "cost", "model", "id", "route"):
             if (value := getattr(chunk, name)) is not None:
                 self.facts[name] = value
@@ -241,6 +274,9 @@ class _Fold:
             text="".join(self.text),
             reasoning="".join(self.reasoning),
             tool_calls=tuple(_join(deltas) for _, deltas in sorted(self.calls.items())),
+            logprobs=tuple(self.logprobs),
+            warnings=tuple(self.warnings),
+            extra=self.extra,
             **self.facts,
         )
 

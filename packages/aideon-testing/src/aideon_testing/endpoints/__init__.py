@@ -1,0 +1,1 @@
+"""Together's endpoints, one module for each family; each gives its routes."""
