@@ -47,6 +47,14 @@ class Call:
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable["HttpResponse"]]
+Proceed: TypeAlias = Callable[["HttpRequest", "Stamp"], Awaitable["HttpResponse"]]
+Interceptor: TypeAlias = Callable[["HttpRequest", "Stamp", Proceed], Awaitable["HttpResponse"]]
+"""Stands between the connection and the endpoints: answers itself, or proceeds."""
+
+
+async def passed_on(request: HttpRequest, stamp: Stamp, proceed: Proceed) -> HttpResponse:
+    """The interceptor that does nothing."""
+    return await proceed(request, stamp)
 
 
 @dataclass(frozen=True, slots=True)

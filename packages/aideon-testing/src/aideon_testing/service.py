@@ -11,14 +11,15 @@ from aideon_testing import responses, wire
 from aideon_testing.endpoints.chat import Chat
 from aideon_testing.endpoints.models import Models
 from aideon_testing.faults import BrokenOff, Failure
-from aideon_testing.routes import Call, find
+from aideon_testing.routes import Call, find, passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aideon_testing.answers import Answerer
     from aideon_testing.connection import HttpRequest, HttpResponse
-    from aideon_testing.routes import Route
+    from aideon_testing.routes import Interceptor, Route
+    from aideon_testing.wire import Stamp
 
 _logger = logging.getLogger(__name__)
 
@@ -30,14 +31,22 @@ class Service:
         answers: says what chat requests are answered with.
         models: the ids to serve.
         api_key: the only key accepted; ``None`` accepts any that is not empty.
+        around: sees every request before the endpoints do, and every response after.
 
     Attributes:
         requests: every request that came, refused ones included, in order of arrival.
     """
 
-    def __init__(self, answers: Answerer, models: Sequence[str], api_key: str | None) -> None:
+    def __init__(
+        self,
+        answers: Answerer,
+        models: Sequence[str],
+        api_key: str | None,
+        around: Interceptor = passed_on,
+    ) -> None:
         self.requests: list[HttpRequest] = []
         self._api_key = api_key
+        self._around = around
         self._numbers = itertools.count()
         chat = Chat(answers, models)
         endpoints = (chat, Models(models))
@@ -48,9 +57,7 @@ class Service:
         self.requests.append(request)
         stamp = wire.Stamp(wire.response_id(next(self._numbers)), time.time())
         try:
-            route, parts = find(self._routes, request)
-            self._admit(request, route)
-            return await route.handle(Call(request, stamp, parts))
+            return await self._around(request, stamp, self._endpoint)
         except Failure as failure:
             return responses.failed(stamp, failure)
         except BrokenOff:
@@ -59,6 +66,11 @@ class Service:
             # An answerer is anybody's code; the client must not hang because it has a bug.
             _logger.exception("The answerer failed on %s %s", request.method, request.path)
             return responses.failed(stamp, Failure.server_error())
+
+    async def _endpoint(self, request: HttpRequest, stamp: Stamp) -> HttpResponse:
+        route, parts = find(self._routes, request)
+        self._admit(request, route)
+        return await route.handle(Call(request, stamp, parts))
 
     def _admit(self, request: HttpRequest, route: Route) -> None:
         if route.refusal is None:
