@@ -10,7 +10,14 @@ import pytest
 from aideon_core import LlamaCppBackend
 from aideon_core.config import DEFAULT_LOCAL, Config
 
-_SETTINGS = ("TOGETHER_API_KEY", "TOGETHER_BASE_URL", "AIDEON_OFFLINE", "AIDEON_CONFIG")
+_SETTINGS = (
+    "TOGETHER_API_KEY",
+    "TOGETHER_API_KEYS",
+    "TOGETHER_API_KEY_FILE",
+    "TOGETHER_BASE_URL",
+    "AIDEON_OFFLINE",
+    "AIDEON_CONFIG",
+)
 
 # Where `make model` put it, whatever a test does to the environment later.
 HOME = Config.load(os.environ).home

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aideon_core import AideonError, Client, Completion, Config
-from aideon_core.config import DEFAULT_LOCAL
+from aideon_core.config import DEFAULT_LOCAL, variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,12 +89,12 @@ def cloud() -> Iterator[Recorder]:
     """Together where there is a key, the loopback server where there is none; say which."""
     config = Config.load()
     with ExitStack() as stack:
-        if config.together_api_key is not None:
+        if key := variable("TOGETHER_API_KEY"):
             console.print(
                 f"Cloud: {config.together_base_url}, with the key in TOGETHER_API_KEY; "
                 "its calls are billed.\n"
             )
-            yield Recorder(None, config.together_api_key.reveal())
+            yield Recorder(None, key)
             return
         from aideon_testing import GgufAnswers, LoopbackTogether
 

@@ -207,11 +207,12 @@ def test_wrong_words_are_errors_of_the_constructor(tmp_path):
 
 
 def test_a_cloud_model_may_name_its_host():
-    """together:model is the model, and a host that is not there yet is told as such."""
+    """What comes before a colon names the host, unless the colon is the model's own."""
     assert Client(local=None, cloud="together:a/b").backends["together"].model == "a/b"
     assert Client(local=None, cloud="a/b:free").backends["together"].model == "a/b:free"
-    with pytest.raises(ConfigError, match="no cloud host 'ollama'"):
-        Client(local=None, cloud="ollama:llama3.2")
+    assert Client(local=None, cloud="ollama:llama3.2:3b").backends["ollama"].model == "llama3.2:3b"
+    with pytest.raises(ConfigError, match="no cloud host 'olama'.*Did you mean 'ollama'"):
+        Client(local=None, cloud="olama:llama3.2")
 
 
 def test_without_a_key_the_cloud_says_which_variable_to_set(tmp_path):

@@ -70,3 +70,9 @@ def test_a_secret_shows_itself_nowhere():
         assert "canary" not in shown
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(Secret("canary-key-8d1f"))
+
+
+def test_the_key_of_the_process_is_not_frozen_into_settings(monkeypatch):
+    """Settings hold a key only where one was given to them: the environment's may be replaced."""
+    monkeypatch.setenv("TOGETHER_API_KEY", "of-this-moment")
+    assert Config.load().together_api_key is None

@@ -16,9 +16,11 @@ from aideon_core.errors import (
     ConfigError,
     ConnectFailed,
     ContextTooLong,
+    CoolingDown,
     MissingKey,
     RateLimited,
     StreamInterrupted,
+    TimedOut,
 )
 from aideon_core.policy import POLICIES, Call, Close, Emit, Failed, Ok, Open, Pull, Sleep, named
 from aideon_core.routing import Candidate
@@ -87,9 +89,10 @@ def test_an_only_policy_never_asks_the_other_side(policy, only):
 def test_the_last_side_left_is_asked_again_after_the_wait_it_asks_for():
     """A rate limit with nobody else to ask is waited out; the route shows every attempt."""
     plan, _ = start("cloud-only", max_retries=2)
-    assert plan.send(Failed(RateLimited("slow", retry_after=3.0))) == Sleep(3.0)
+    wait = plan.send(Failed(RateLimited("slow", retry_after=3.0)))
+    assert wait.seconds == 3.0
     assert plan.send(Ok(None)) == Call("together", ASK)
-    assert plan.send(Failed(ConnectFailed("cut"))) == Sleep(1.0)
+    assert plan.send(Failed(ConnectFailed("cut"))) == Sleep(0.0, spread=1.0)
     assert plan.send(Ok(None)) == Call("together", ASK)
     route = end(plan, Ok(ANSWER)).route
     assert len(route.attempts) == 3
@@ -103,7 +106,48 @@ def test_nobody_waits_while_another_side_is_left():
     """A rate limit moves on to the other side at once, and only that one is retried."""
     plan, _ = start("cloud-first", max_retries=1)
     assert plan.send(Failed(RateLimited("slow", retry_after=3.0))) == Call("local", ASK)
-    assert plan.send(Failed(ConnectFailed("odd"))) == Sleep(0.5)
+    assert plan.send(Failed(ConnectFailed("odd"))) == Sleep(0.0, spread=0.5)
+
+
+def test_one_deadline_bounds_attempts_fallback_and_waits():
+    """Each attempt is given what the deadline leaves, and no wait goes past it."""
+    request = replace(ASK, deadline=10.0)
+    plan, step = start("cloud-first", request=request, max_retries=2)
+    assert step.request.deadline == 10.0
+    step = plan.send(Failed(ConnectFailed("cut"), 4.0))
+    assert step == Call("local", replace(ASK, deadline=6.0))
+    wait = plan.send(Failed(RateLimited("slow", retry_after=1.0), 2.0))
+    assert wait.seconds == 1.0
+    assert plan.send(Ok(None, 1.25)) == Call("local", replace(ASK, deadline=2.75))
+    with pytest.raises(AllBackendsFailed):
+        plan.send(Failed(RateLimited("slow", retry_after=2.5), 0.5))
+
+
+def test_a_deadline_that_is_over_asks_nobody_else():
+    """A backend that used the time up is the last one asked, eligible others or not."""
+    plan, _ = start("cloud-first", request=replace(ASK, deadline=10.0))
+    with pytest.raises(TimedOut):
+        plan.send(Failed(TimedOut("too late"), 10.0))
+
+
+def test_waiting_for_a_key_costs_no_retry():
+    """Requests held back because every key waits out a limit keep all their retries."""
+    plan, _ = start("cloud-only", max_retries=1)
+    for _ in range(3):
+        wait = plan.send(Failed(CoolingDown("not yet", retry_after=2.0)))
+        assert wait.seconds == 2.0
+        assert plan.send(Ok(None)) == Call("together", ASK)
+    assert isinstance(plan.send(Failed(ConnectFailed("cut"))), Sleep)
+
+
+def test_waits_without_a_deadline_come_to_an_end():
+    """A key that never comes back is given up after a minute of waiting."""
+    plan, _ = start("cloud-only")
+    for _ in range(6):
+        plan.send(Failed(CoolingDown("not yet", retry_after=10.0)))
+        plan.send(Ok(None))
+    with pytest.raises(CoolingDown):
+        plan.send(Failed(CoolingDown("not yet", retry_after=10.0)))
 
 
 @pytest.mark.parametrize(

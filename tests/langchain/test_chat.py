@@ -175,8 +175,9 @@ def test_reasoning_is_kept_apart(chat_over, together):
     """A model's thoughts come as reasoning_content, whole or in pieces."""
     reply = Reply("Five.", reasoning="Two and three.", usage=Usage(3, 9, 2, 6))
     together.script.reply(reply, reply)
-    whole = chat_over().invoke("2 + 3?")
-    pieces = list(chat_over().stream("2 + 3?"))
+    chat = chat_over(cloud="openai/gpt-oss-120b")
+    whole = chat.invoke("2 + 3?")
+    pieces = list(chat.stream("2 + 3?"))
     thoughts = [piece.additional_kwargs.get("reasoning_content", "") for piece in pieces]
     assert whole.additional_kwargs["reasoning_content"] == "Two and three."
     assert "".join(thoughts) == "Two and three."

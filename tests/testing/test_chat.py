@@ -8,7 +8,7 @@ import logging
 import httpx2
 import pytest
 
-from aideon_core.types import Chunk, ToolCall, Usage
+from aideon_core.types import Chunk, TokenLogprob, ToolCall, Usage
 from aideon_testing import BrokenOff, LoopbackTogether, Reply
 
 CHAT = "/v1/chat/completions"
@@ -85,6 +85,18 @@ def test_headers_carry_the_id_and_limits_even_on_success(client, chat_body):
     assert response.headers["x-ratelimit"] == "false"
     assert response.headers["content-type"] == "application/json; charset=utf-8"
     assert int(response.headers["content-length"]) == len(response.content)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_request_to_debug_is_told_of_its_way(client, chat_body, streamed):
+    """x-together-debug adds headers; without it they are not there."""
+    asked = chat_body | {"stream": streamed}
+    plain = client.post(CHAT, json=asked).headers
+    headers = client.post(CHAT, json=asked, headers={"x-together-debug": "1"}).headers
+    names = {"x-together-traceid", "x-cluster", "x-engine-pod"}
+    assert names <= set(headers)
+    assert not names & set(plain)
+    assert headers["x-together-traceid"] in headers["x-request-id"]
 
 
 @pytest.mark.parametrize(
@@ -187,6 +199,130 @@ def test_an_answerer_may_break_off_before_a_word(chat_body):
 
     with LoopbackTogether(Gone()) as server, pytest.raises(httpx2.RemoteProtocolError):
         _ask(server, chat_body | {"stream": True})
+
+
+def test_each_choice_takes_the_next_answer(together, client, chat_body):
+    """A request for several choices is scripted like as many; its prompt counts once."""
+    together.script.say("one", "two words", "three")
+    body = client.post(CHAT, json=chat_body | {"n": 2}).json()
+    texts = [choice["message"]["content"] for choice in body["choices"]]
+    assert texts == ["one", "two words"]
+    assert [choice["index"] for choice in body["choices"]] == [0, 1]
+    assert body["usage"]["completion_tokens"] == 3
+    assert body["usage"]["total_tokens"] == 3 + body["usage"]["prompt_tokens"]
+    assert len(together.script) == 1
+
+
+def test_scripted_json_is_the_text(together, client, chat_body):
+    """A value is sent as the JSON text a model would write."""
+    together.script.json({"city": "Łódź", "rank": 3}, [1])
+    asked = chat_body | {"response_format": {"type": "json_object"}}
+    contents = [
+        client.post(CHAT, json=asked).json()["choices"][0]["message"]["content"] for _ in "12"
+    ]
+    assert contents == ['{"city": "Łódź", "rank": 3}', "[1]"]
+
+
+@pytest.mark.parametrize(
+    "response_format",
+    [
+        {"type": "text"},
+        {"type": "json_object"},
+        {"type": "json_object", "schema": {"type": "object"}},
+        {"type": "json_schema", "schema": {"type": "object"}},
+        {"type": "json_schema", "json_schema": {"name": "x", "schema": {}, "strict": True}},
+        {"type": "regex", "pattern": "[ab]+"},
+    ],
+)
+def test_every_response_format_of_the_api_is_taken(client, chat_body, response_format):
+    """A schema may stand where Together has it or where OpenAI has it."""
+    asked = chat_body | {"response_format": response_format}
+    assert client.post(CHAT, json=asked).status_code == 200
+
+
+def test_parameters_nobody_knows_are_ignored(client, chat_body):
+    """A client's own fields do no harm."""
+    extra = {"parallel_tool_calls": False, "user": "me", "provider": {"a": 1}, "stream_options": {}}
+    assert client.post(CHAT, json=chat_body | extra).status_code == 200
+
+
+@pytest.mark.parametrize("asked", [{"logprobs": 2}, {"logprobs": True, "top_logprobs": 2}])
+def test_logprobs_are_made_for_any_text(together, client, chat_body, asked):
+    """Asked for in either API's way, every token has them, the same every time."""
+    together.script.say("Hello there.", "Hello there.")
+    first, second = (client.post(CHAT, json=chat_body | asked).json()["choices"][0] for _ in "12")
+    tokens = first["logprobs"]["content"]
+    assert first["logprobs"] == second["logprobs"]
+    assert "".join(token["token"] for token in tokens) == "Hello there."
+    assert all(token["logprob"] < 0 for token in tokens)
+    for token in tokens:
+        top = token["top_logprobs"]
+        assert [top[0][key] for key in ("token", "logprob")] == [token["token"], token["logprob"]]
+        assert top[0]["logprob"] > top[1]["logprob"]
+        assert len(top) == 2
+
+
+@pytest.mark.parametrize("asked", [{}, {"logprobs": False}, {"logprobs": None}])
+def test_logprobs_nobody_asked_for_are_not_sent(together, client, chat_body, asked):
+    """Scripted or not, they come on request."""
+    together.script.reply(Reply("Hi", logprobs=(TokenLogprob("Hi", -0.5),)))
+    assert client.post(CHAT, json=chat_body | asked).json()["choices"][0]["logprobs"] is None
+
+
+def test_scripted_logprobs_are_sent_as_they_are(together, client, chat_body):
+    """A test can say how sure the model was, and where its tokens end."""
+    top = (("Hi", -0.5), ("Ho", -1.25))
+    tokens = (TokenLogprob("Hi", -0.5, top), TokenLogprob(" the", -2.0), TokenLogprob("re", -0.1))
+    together.script.reply(Reply("Hi there", logprobs=tokens))
+    asked = chat_body | {"logprobs": 2, "max_tokens": 2}
+    choice = client.post(CHAT, json=asked).json()["choices"][0]
+    assert choice["message"]["content"] == "Hi the"
+    assert choice["logprobs"]["content"] == [
+        {
+            "token": "Hi", "bytes": [72, 105], "logprob": -0.5,
+            "top_logprobs": [
+                {"token": "Hi", "bytes": [72, 105], "logprob": -0.5},
+                {"token": "Ho", "bytes": [72, 111], "logprob": -1.25},
+            ],
+        },
+        {"token": " the", "bytes": [32, 116, 104, 101], "logprob": -2.0, "top_logprobs": []},
+    ]  # fmt: skip
+
+
+def test_logprobs_have_to_be_those_of_the_text():
+    """A reply that contradicts itself is an error where it is written."""
+    with pytest.raises(ValueError, match="join to 'Ho'"):
+        Reply("Hi", logprobs=(TokenLogprob("Ho", -1.0),))
+
+
+def test_a_stop_string_in_the_thoughts_ends_the_answer(together, client, chat_body):
+    """Stop strings are looked for in all a model says, so a hidden one leaves no text."""
+    together.script.reply(Reply("Yes.", reasoning="What is it?"))
+    choice = client.post(CHAT, json=chat_body | {"stop": ["is"]}).json()["choices"][0]
+    assert choice["message"]["content"] == ""
+    assert choice["message"]["reasoning"] == "What "
+    assert choice["finish_reason"] == "stop"
+
+
+def test_an_echo_repeats_the_prompt(client, chat_body):
+    """What was asked comes back when a request wants it, and only then."""
+    plain = client.post(CHAT, json=chat_body).json()
+    echoed = client.post(CHAT, json=chat_body | {"echo": True}).json()
+    assert plain["prompt"] == []
+    assert [part["text"] for part in echoed["prompt"]] == ["Say hello."]
+
+
+@pytest.mark.parametrize("behaviour", [None, "error", "truncate"])
+def test_a_prompt_beyond_the_context_is_refused_unless_it_may_be_cut(client, chat_body, behaviour):
+    """The body says how much there was and how much there may be."""
+    asked = chat_body | {"max_tokens": 131072, "context_length_exceeded_behavior": behaviour}
+    response = client.post(CHAT, json=asked)
+    if behaviour == "truncate":
+        assert response.status_code == 200
+        return
+    told = response.json()["error"]
+    assert (response.status_code, told["param"]) == (400, "max_tokens")
+    assert "must be <= 131072. Given: 3 `inputs` tokens" in told["message"]
 
 
 def _ask(server, body):

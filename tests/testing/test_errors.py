@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import httpx2
 import pytest
+import yaml
+from together import InternalServerError, Together
 
 from aideon_testing import Failure, LoopbackTogether
 
 CHAT = "/v1/chat/completions"
 HELP = "https://api.together.ai"
+RECORDINGS = Path(__file__).parents[2].parent / "shared/together/recordings/maruel-genai"
 
 
 def error(message, *, type="invalid_request_error", param=None, code=None):  # noqa: A002
     return {"message": message, "type": type, "param": param, "code": code}
 
 
+INVALID = "invalid_request_error"
 NO_MODEL = "model_not_available"
 SCRIPTED = [
     (
@@ -65,6 +71,50 @@ SCRIPTED = [
             type="rate_limit",
         ),
     ),
+    (
+        Failure.out_of_credit(),
+        402,
+        error(
+            f"Credit limit exceeded. Please navigate to {HELP}/settings/billing "
+            "to add credit or upgrade your plan.",
+            type="credit_limit",
+        ),
+    ),
+    (
+        Failure.over_context(limit=8, input_tokens=6, max_tokens=3, status=403),
+        403,
+        error(
+            "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 8. "
+            "Given: 6 `inputs` tokens and 3 `max_new_tokens`",
+            param="max_tokens",
+        ),
+    ),
+    (
+        Failure.not_multimodal("a/b"),
+        400,
+        error(
+            {
+                "message": "a/b is not a multimodal model None",
+                "type": "BadRequestError",
+                "param": None,
+                "code": 400,
+            }
+        ),
+    ),
+    (
+        Failure.no_tool_parser(),
+        400,
+        error(
+            '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+        ),
+    ),
+    (Failure.invalid_input(), 400, error("Input validation error")),
+    (Failure.missing("model"), 400, error("Invalid request", param="model")),
+    (
+        Failure.schema_unsupported(),
+        400,
+        error("The provided JSON schema contains features not supported by xgrammar."),
+    ),
     (Failure.server_error(), 500, error("Internal server error", type="server_error")),
     (Failure.unavailable(), 503, error("Service unavailable", type="service_unavailable")),
 ]
@@ -85,6 +135,33 @@ def test_a_scripted_failure_has_the_wires_body(
     assert client.post(CHAT, json=chat_body).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("failure", "status", "kind", "code"),
+    [
+        (Failure.endpoints_disabled(), 403, INVALID, "endpoints_v1_create_access_disabled"),
+        (Failure.timed_out(), 408, INVALID, None),
+        (Failure.conflict(), 409, INVALID, None),
+        (Failure.too_large(), 413, "request_too_large", None),
+        (Failure.unprocessable(), 422, INVALID, None),
+        (Failure.model_rate_limited("a/b"), 429, "model_rate_limit", None),
+        (Failure.dynamic_limited(), 429, "dynamic_request_limited", None),
+        (Failure.dynamic_limited("token"), 429, "dynamic_token_limited", None),
+        (Failure.not_routed(), 503, "routing_error", None),
+    ],
+)
+def test_what_is_known_of_the_other_failures_is_right(
+    together, client, chat_body, failure, status, kind, code
+):
+    """Where no body is on record, the status, the type and the code are the known ones."""
+    together.faults.next(failure)
+    response = client.post(CHAT, json=chat_body)
+    told = response.json()["error"]
+    assert (response.status_code, told["type"], told["code"]) == (status, kind, code)
+    assert list(response.json()) == ["id", "error"]
+    assert list(told) == ["message", "type", "param", "code"]
+    assert ("true" if status == 429 else "false") == response.headers["x-ratelimit"]
+
+
 def test_a_rate_limit_says_how_long_to_wait(together, client, chat_body):
     """A 429 carries the limits that were hit and the seconds to wait."""
     together.script.fail(Failure.rate_limited(retry_after=7))
@@ -93,11 +170,12 @@ def test_a_rate_limit_says_how_long_to_wait(together, client, chat_body):
     assert [headers[name] for name in names] == ["7", "true", "1", "0"]
 
 
-def test_an_error_of_the_edge_is_plain_text(together, client, chat_body):
+@pytest.mark.parametrize("status", [502, 504, 520, 521, 522, 524, 529])
+def test_an_error_of_the_edge_is_plain_text(together, client, chat_body, status):
     """When the network in front of the API fails there is no JSON to read."""
-    together.script.fail(Failure.edge())
+    together.script.fail(Failure.edge(status))
     response = client.post(CHAT, json=chat_body)
-    assert (response.status_code, response.text) == (521, "error code: 521")
+    assert (response.status_code, response.text) == (status, f"error code: {status}")
     assert response.headers["content-type"].startswith("text/plain")
     assert "x-request-id" not in response.headers
 
@@ -108,6 +186,94 @@ def test_a_failure_of_ones_own_is_sent_as_it_is(together, client, chat_body):
     response = client.post(CHAT, json=chat_body)
     assert (response.status_code, response.text) == (418, '{"error":"short"}')
     assert response.headers["x-teapot"] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        (Failure.text(500, "broken"), '{"error":"broken"}'),
+        (Failure.bare(400, "no"), '{"message":"no","type":"invalid_request_error"}'),
+        (Failure.empty(503), ""),
+        (Failure.page(), "<!DOCTYPE html>"),
+    ],
+)
+def test_errors_have_other_shapes_too(together, client, chat_body, failure, text):
+    """A string, no error key, nothing, a web page: all that clients meet can be sent."""
+    together.faults.next(failure)
+    response = client.post(CHAT, json=chat_body)
+    assert response.status_code == failure.status
+    assert response.text.startswith(text)
+    assert int(response.headers["content-length"]) == len(response.content)
+
+
+@pytest.mark.parametrize("advice", [True, False])
+def test_a_failure_can_say_whether_to_try_again(together, chat_body, advice):
+    """The together SDK obeys x-should-retry, against its own rules."""
+    failure = Failure.invalid_input() if advice else Failure.server_error()
+    together.faults.next(failure.retryable(advice).with_headers({"retry-after": "0.01"}))
+    with Together(api_key="k", base_url=together.base_url, max_retries=1) as sdk:
+        if advice:
+            assert sdk.chat.completions.create(**chat_body).choices
+        else:
+            with pytest.raises(InternalServerError):
+                sdk.chat.completions.create(**chat_body)
+    assert len(together.requests) == 1 + advice
+
+
+def test_one_failure_can_be_sent_a_thousand_times(together, client):
+    """A failure that is injected for good does not grow with each use."""
+    failure = Failure.server_error()
+    together.faults.always(failure)
+    for _ in range(20):
+        assert client.get("/v1/models").status_code == 500
+    assert failure.__traceback__ is None
+
+
+def recorded_errors() -> list[tuple[int, str]]:
+    """The status and the body of each error on record."""
+    files = sorted(RECORDINGS.glob("**/*.yaml"))
+    texts = [
+        text
+        for file in files
+        if re.search(r"^ +code: [45]", text := file.read_text(), re.MULTILINE)
+    ]
+    loaded = [each for text in texts for each in yaml.safe_load(text)["interactions"]]
+    answers = [each["response"] for each in loaded if each["response"]["code"] >= 400]
+    return [(answer["code"], answer["body"]) for answer in answers]
+
+
+def made(status: int, body: str) -> Failure:
+    """The failure that is the one on record; for an engine's own words, one with them."""
+    if not body.startswith("{"):
+        return Failure.edge(status)
+    told = json.loads(body.replace("https://api.together.xyz", HELP))
+    if "id" in told:
+        told["id"] = None
+    message = told["error"]["message"]
+    known = [
+        *(Failure.invalid_key(), Failure.unauthorized(), Failure.invalid_input()),
+        *(Failure.empty_prompt(), Failure.schema_unsupported()),
+        *(Failure.server_error(), Failure.unavailable()),
+    ]
+    for model in re.findall(r"model (\S+(?: model)?)\. ", message):
+        known += [Failure.unknown_model(model), Failure.not_serverless(model)]
+        known += [Failure.model_rate_limited(model)]
+    same = [failure for failure in known if (failure.status, failure.body) == (status, told)]
+    return same[0] if same else Failure.error(400, message)
+
+
+def test_recorded_errors_are_what_failures_say(together, client, chat_body):
+    """Each error on record is sent byte for byte, but for its id and the site's old name."""
+    if not RECORDINGS.is_dir():
+        pytest.skip(f"the shared recordings are not here ({RECORDINGS})")
+    errors = recorded_errors()
+    assert len(errors) > 20
+    for status, body in errors:
+        together.faults.next(made(status, body))
+        response = client.post(CHAT, json=chat_body)
+        theirs = re.sub(r'"id": "[^"]*"', f'"id": "{response.headers.get("x-request-id")}"', body)
+        theirs = theirs.replace("https://api.together.xyz", HELP)
+        assert (response.status_code, response.text) == (status, theirs)
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer"}, {"authorization": "k"}])
@@ -163,8 +329,8 @@ def test_a_body_that_is_no_json_is_refused(client):
 
 
 def test_an_unknown_path_says_what_is_served(client):
-    """A 404 tells which endpoints there are, since not all of the API is here yet."""
-    response = client.post("/v1/embeddings", json={})
+    """A 404 tells which endpoints there are."""
+    response = client.post("/v1/nowhere", json={})
     assert response.status_code == 404
     assert "POST /v1/chat/completions" in response.json()["error"]["message"]
 

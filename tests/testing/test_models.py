@@ -43,6 +43,20 @@ def test_prices_per_unit_are_objects(client):
     assert rows["openai/gpt-oss-20b"]["image_pixel"] == 0
 
 
+def test_models_of_every_kind_are_served(client):
+    """There is a model for each endpoint, and the type says which."""
+    types = {row["type"] for row in client.get("/v1/models").json()}
+    kinds = {"chat", "language", "embedding", "rerank", "image", "audio", "transcribe"}
+    assert types == kinds
+
+
+def test_only_ones_own_models_are_dedicated(client):
+    """Together's are serverless, so that none is left of the default list."""
+    assert client.get("/v1/models?dedicated=true").json() == []
+    assert len(client.get("/v1/models?dedicated=false").json()) == len(DEFAULT_MODELS)
+    assert client.get("/v1/models?dedicated=perhaps").status_code == 400
+
+
 def test_a_server_serves_the_models_it_is_given(chat_body):
     """The given models replace the list; an id of one's own is free of charge."""
     headers = {"authorization": "Bearer k"}

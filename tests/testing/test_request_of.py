@@ -50,3 +50,26 @@ def test_a_message_of_another_shape_is_a_400(message):
     """What cannot be read is refused as the API refuses it."""
     with pytest.raises(Failure, match="messages"):
         request_of({"messages": [message]})
+
+
+@pytest.mark.parametrize(
+    ("asked", "alternatives"),
+    [({"logprobs": 3}, 3), ({"logprobs": True, "top_logprobs": 3}, 3), ({"logprobs": 0}, 0)],
+)
+def test_logprobs_are_read_in_both_ways(asked, alternatives):
+    """Together's number and OpenAI's boolean ask the engine for the same."""
+    request = request_of({"messages": [{"role": "user", "content": "Hi"}], **asked})
+    assert (request.logprobs, request.top_logprobs) == (True, alternatives)
+
+
+@pytest.mark.parametrize("kind", ["json_schema", "json_object"])
+def test_a_schema_of_the_older_shape_reaches_the_engine(kind):
+    """Together also takes a schema one level higher than OpenAI does."""
+    schema = {"type": "object"}
+    body = {
+        "messages": [{"role": "user", "content": "Hi"}],
+        "response_format": {"type": kind, "schema": schema},
+    }
+    wanted = request_of(body).response_format
+    assert wanted["type"] == "json_schema"
+    assert wanted["json_schema"]["schema"] == schema

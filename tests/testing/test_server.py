@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
 
-from aideon_testing import LoopbackTogether, Reply
+from aideon_testing import LoopbackTogether, Reply, engines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CHAT = "/v1/chat/completions"
 HEADERS = {"authorization": "Bearer k"}
@@ -55,20 +60,6 @@ def test_a_slow_answer_holds_up_no_other(together, chat_body):
         assert httpx2.post(together.base_url + CHAT, json=chat_body, headers=HEADERS).is_success
         together.stop()
         assert isinstance(late.exception(), httpx2.RemoteProtocolError | httpx2.ReadError)
-
-
-def test_hundreds_of_requests_leave_nothing_behind(chat_body):
-    """After a stop there are as many threads and open files as before the start."""
-    before = threading.active_count(), _open_files()
-    with LoopbackTogether() as server:
-        with httpx2.Client(base_url=server.base_url, headers=HEADERS) as client:
-            for number in range(150):
-                assert client.post(CHAT, json=chat_body | {"stream": number % 2 == 0}).is_success
-        once = httpx2.Limits(max_keepalive_connections=0)
-        with httpx2.Client(base_url=server.base_url, headers=HEADERS, limits=once) as client:
-            for _ in range(150):
-                assert client.get("/v1/models").is_success
-    assert (threading.active_count(), _open_files()) == before
 
 
 def test_a_kept_alive_connection_serves_many_requests(together, chat_body):
@@ -116,6 +107,20 @@ def test_a_server_can_be_stopped_twice_and_started_again():
         server.stop()
 
 
+def test_a_model_can_be_given_another_dialect(chat_body):
+    """dialects= makes a model speak as another engine does."""
+    model = chat_body["model"]
+    contents = []
+    for dialects in ({}, {model: engines.QWEN3_INLINE}):
+        with LoopbackTogether(dialects=dialects) as together:
+            together.script.reply(Reply("answer", reasoning="thought"))
+            url = together.base_url + CHAT
+            answer = httpx2.post(url, json=chat_body, headers=HEADERS).json()
+            contents.append(answer["choices"][0]["message"]["content"])
+    assert contents[0] == "answer"
+    assert contents[1].startswith("<think>")
+
+
 def test_a_taken_port_is_an_error_at_once():
     """Asking for a port in use fails at start, with the system's own message."""
     with LoopbackTogether() as server:
@@ -141,22 +146,78 @@ def test_the_plugin_costs_nothing_until_it_is_used():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+COMMAND = [sys.executable, "-m", "aideon_testing"]
+
+
+@contextmanager
+def serving(*options: str, number: int = signal.SIGTERM) -> Iterator[tuple[str, list[str]]]:
+    """The command with these options; gives its URL and, after the block, what it printed."""
+    printed: list[str] = []
+    with subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, text=True) as process:
+        printed.append(process.stdout.readline())
+        try:
+            yield printed[0].split()[-1], printed
+        finally:
+            process.send_signal(number)
+            printed.append(process.stdout.read())
+            assert process.wait(timeout=20) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_a_signal_and_exits_with_zero(number):
     """The command prints where it listens, and leaves cleanly."""
-    command = [sys.executable, "-m", "aideon_testing", "--api-key", "secret"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        url = process.stdout.readline().split()[-1]
+    with serving("--api-key", "secret", number=number) as (url, printed):
         headers = {"authorization": "Bearer secret"}
         assert httpx2.get(f"{url}/v1/models", headers=headers).is_success
         assert httpx2.get(f"{url}/v1/models", headers=HEADERS).status_code == 401
-        process.send_signal(number)
-        printed = process.stdout.read()
-        assert process.wait(timeout=20) == 0
-    assert f"TOGETHER_BASE_URL={url}" in printed
-    assert "TOGETHER_API_KEY=secret" in printed
+    assert f"TOGETHER_BASE_URL={url}" in printed[1]
+    assert "TOGETHER_API_KEY=secret" in printed[1]
 
 
-def _open_files() -> int:
-    listing = Path("/proc/self/fd")
-    return len(list(listing.iterdir())) if listing.exists() else 0
+def test_the_command_can_limit_and_slow_down_its_answers(chat_body):
+    """Rates hold for each key, and every answer takes its time."""
+    keys = ["--api-key", "a", "--api-key", "b"]
+    with serving(*keys, "--requests-per-second", "0.1", "--latency", "0.2") as (url, _):
+        start = time.monotonic()
+        statuses = [
+            httpx2.post(
+                url + CHAT, json=chat_body, headers={"authorization": f"Bearer {key}"}
+            ).status_code
+            for key in ("a", "a", "b", "c")
+        ]
+        assert statuses == [200, 429, 200, 401]
+        assert time.monotonic() - start >= 0.8
+
+
+def test_the_command_can_answer_with_recordings(tmp_path):
+    """A directory of recordings is served, and it is said how many there are."""
+    asked = {"method": "GET", "uri": "https://api.together.xyz/v1/models", "body": None}
+    told = {
+        "status": {"code": 200, "message": "OK"},
+        "headers": {"content-type": ["application/json"]},
+        "body": {"string": "[1]"},
+    }
+    recorded = {
+        "version": 1,
+        "interactions": [{"request": asked | {"headers": {}}, "response": told}],
+    }
+    (tmp_path / "models.yaml").write_text(json.dumps(recorded))
+    with serving("--replay", str(tmp_path)) as (url, printed):
+        assert httpx2.get(f"{url}/v1/models", headers=HEADERS).text == "[1]"
+    assert f"1 recordings in {tmp_path}" in printed[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["--replay", "nowhere"], 1, "nowhere"),
+        (["--requests-per-second", "0"], 2, "a rate is above 0"),
+        (["--replay", "a", "--gguf", "b"], 2, "not allowed with"),
+    ],
+)
+def test_the_command_says_what_is_wrong_with_its_options(options, status, message):
+    """A mistake ends the command at once, with a message and no traceback."""
+    done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

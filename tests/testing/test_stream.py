@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aideon_core.types import ToolCall
-from aideon_testing import LoopbackTogether, Reply
+from aideon_testing import Failure, LoopbackTogether, Reply
 
 CHAT = "/v1/chat/completions"
 BODY = {
@@ -143,6 +143,38 @@ def test_half_a_character_pair_is_escaped(together):
     """Text that is no valid Unicode arrives as the JSON escape a JavaScript server sends."""
     together.script.say("\ud83d")
     assert _content(stream(together)) == "\ud83d"
+
+
+def test_choices_take_turns_in_a_stream(together):
+    """Each choice has its own opener and finish; one frame counts for all of them."""
+    together.script.say("one two", "three")
+    *frames, usage = stream(together, n=2)
+    choices = [frame["choices"][0] for frame in frames]
+    assert [(choice["index"], choice["text"]) for choice in choices] == [
+        (0, ""), (1, ""), (0, "one"), (1, "three"), (0, " two"), (1, ""), (0, ""),
+    ]  # fmt: skip
+    finishes = [choice["index"] for choice in choices if choice["finish_reason"]]
+    assert finishes == [1, 0]
+    assert usage["choices"] == []
+    assert usage["usage"]["completion_tokens"] == 3
+
+
+def test_logprobs_are_streamed_as_parallel_lists(together):
+    """Each frame of text tells its tokens; reasoning, opener and finish tell none."""
+    together.script.reply(Reply("Hello there", reasoning="Hm"))
+    choices = [frame["choices"][0] for frame in stream(together, logprobs=2)[:-1]]
+    told = [choice["logprobs"] for choice in choices]
+    assert [each and each["tokens"] for each in told] == [None, None, ["Hello"], [" there"], None]
+    assert list(told[2]) == ["tokens", "token_logprobs", "token_ids", "top_logprobs"]
+    assert told[2]["token_ids"] == [None]
+    assert [len(each) for each in told[2]["top_logprobs"]] == [2]
+
+
+def test_a_failure_of_any_choice_before_a_word_is_an_answer_of_its_own(together, client):
+    """Nothing is streamed when one of the choices cannot begin."""
+    together.script.say("one")
+    together.script.fail(Failure.unavailable())
+    assert client.post(CHAT, json=BODY | {"n": 2}).status_code == 503
 
 
 def _content(frames: list[dict]) -> str:

@@ -1,11 +1,13 @@
 """One model object that answers locally when it can and from Together AI when it must."""
 
 from aideon_core.backends.llama_cpp import LlamaCppBackend
+from aideon_core.backends.openai_compatible import OpenAICompatibleBackend
 from aideon_core.backends.together import TogetherBackend
 from aideon_core.client import AsyncClient, AsyncStream, Client, Stream
 from aideon_core.config import Config
 from aideon_core.errors import AideonError
-from aideon_core.types import Chunk, Completion, Message, Route, ToolCall, Usage
+from aideon_core.keys import KeyRing
+from aideon_core.types import Chunk, Completion, Message, Route, TokenLogprob, ToolCall, Usage
 
 __version__ = "0.1.0"
 
@@ -17,11 +19,14 @@ __all__ = [
     "Client",
     "Completion",
     "Config",
+    "KeyRing",
     "LlamaCppBackend",
     "Message",
+    "OpenAICompatibleBackend",
     "Route",
     "Stream",
     "TogetherBackend",
+    "TokenLogprob",
     "ToolCall",
     "Usage",
 ]

@@ -1,4 +1,4 @@
-"""The ``aideon`` command: which local models there are, and pull one."""
+"""The ``aideon`` command: local models, and whether everything is as it should be."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from aideon_core.config import DEFAULT_LOCAL, Config
 from aideon_core.errors import AideonError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _FAILED, _UNUSABLE, _INTERRUPTED = 1, 2, 130
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell("The command line needs rich: pip install 'aideon-core[cli]'")
         return _UNUSABLE
     try:
-        return _pull(options) if options.verb == "pull" else _models(options)
+        return _VERBS[options.verb](options)
     except AideonError as error:
         _tell("\n".join(filter(None, (error.message, error.hint))))
         return _FAILED
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="aideon", description="Local models for Aideon.")
+    parser = argparse.ArgumentParser(prog="aideon", description="Local models and the cloud.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('aideon-core')}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     pull = verbs.add_parser("pull", help="bring a local model to this machine")
@@ -65,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument("--sha256", metavar="HEX", help="the hash a file given by URL or path has")
     models = verbs.add_parser("models", help="list the models known by name")
     models.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    doctor = verbs.add_parser("doctor", help="look at what is installed and what the cloud answers")
+    doctor.add_argument("--json", action="store_true", help="print JSON instead of lines")
     return parser
 
 
@@ -90,6 +93,20 @@ def _models(options: argparse.Namespace) -> int:
     else:
         _table(home)
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from aideon_core.doctor import examine
+
+    findings = list(examine(Config.load()))
+    if options.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            print(f"{finding.level:<8} {finding.subject}: {finding.message}")
+            if finding.hint:
+                print(f"{'':<8} {finding.hint}")
+    return _FAILED if any(finding.level == "problem" for finding in findings) else 0
 
 
 def _row(home: Path, model: catalog.ModelFile) -> dict[str, str | int]:
@@ -173,3 +190,10 @@ class _Lines:
 
 def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+_VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "pull": _pull,
+    "models": _models,
+    "doctor": _doctor,
+}

@@ -8,12 +8,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias, Unpack
 
 from aideon_core import request as requests
+from aideon_core.backends import hosts
 from aideon_core.backends.base import Backend
 from aideon_core.backends.llama_cpp import LlamaCppBackend
+from aideon_core.backends.openai_compatible import OpenAICompatibleBackend
 from aideon_core.backends.together import TogetherBackend
 from aideon_core.config import Config
 from aideon_core.drive import adrive, drive
 from aideon_core.errors import ConfigError
+from aideon_core.keys import hidden
 from aideon_core.policy import Plan, Policy, Prefer, named
 from aideon_core.routing import Candidate
 from aideon_core.types import Chunk, Completion
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from together import AsyncTogether, Together
+
+    from aideon_core.keys import Keys
     from aideon_core.request import ChatParams, Messages
 
 
@@ -45,12 +51,13 @@ class _Base:
         local: Target | _Unset = UNSET,
         cloud: Target | _Unset = UNSET,
         policy: str | Policy | _Unset = UNSET,
-        api_key: str | None = None,
+        api_key: Keys | None = None,
         base_url: str | None = None,
         timeout: float | None = None,
         max_retries: int | None = None,
         config: Config | None = None,
     ) -> None:
+        api_key = hidden(api_key)
         config = config or Config.load()
         local = config.local if isinstance(local, _Unset) else local
         cloud = config.cloud if isinstance(cloud, _Unset) else cloud
@@ -66,14 +73,10 @@ class _Base:
         if isinstance(cloud, PathLike):
             raise ConfigError(f"cloud= is the path {cloud!s}.", hint="A model file goes to local=.")
         if isinstance(cloud, str):
-            cloud = TogetherBackend(
-                _cloud_model(cloud),
-                api_key=api_key,
-                base_url=base_url,
-                timeout=timeout,
-                config=config,
+            cloud = _cloud(
+                cloud, api_key=api_key, base_url=base_url, timeout=timeout, config=config
             )
-        elif cloud is not None and {api_key, base_url, timeout} != {None}:
+        elif cloud is not None and (api_key, base_url, timeout) != (None, None, None):
             raise ConfigError(
                 f"api_key=, base_url= and timeout= do not reach {cloud!r}.",
                 hint="Give them to the backend itself, or name the cloud model instead.",
@@ -129,6 +132,31 @@ class _Base:
         backends = ", ".join(repr(backend) for backend in self.backends.values())
         return f"{type(self).__name__}({backends}, policy={self.policy.name!r})"
 
+    @property
+    def together(self) -> Together:
+        """The official Together SDK on the same keys, address and accounting.
+
+        For what this package leaves to it: images, audio, files, batches, fine-tuning.
+
+        Raises:
+            ConfigError: there is no Together backend, no key, or no ``together`` extra.
+            Offline: the cloud is switched off.
+        """
+        return self._together().sdk()
+
+    @property
+    def together_async(self) -> AsyncTogether:
+        """The official Together SDK, awaiting; see ``Client.together``."""
+        return self._together().async_sdk()
+
+    def _together(self) -> TogetherBackend:
+        for backend in self.backends.values():
+            if isinstance(backend, TogetherBackend):
+                return backend
+        raise ConfigError(
+            "This client has no Together backend.", hint="Give it a Together model as cloud=."
+        )
+
     def _plan(self, messages: Messages, params: ChatParams, *, stream: bool) -> Plan:
         request = requests.build(messages, **params)
         candidates = [
@@ -138,18 +166,22 @@ class _Base:
         return self.policy.plan(request, candidates, stream=stream)
 
 
-def _cloud_model(name: str) -> str:
-    """The model of ``"host:model"``, or the name as it is; a colon after a slash is its own."""
-    host, colon, model = name.partition(":")
-    if not colon or "/" in host:
-        return name
-    if host != "together":
-        raise ConfigError(
-            f"There is no cloud host {host!r}.",
-            hint="The one there is today is Together, whose models are named like "
-            "'openai/gpt-oss-20b'; base_url= reaches a server that speaks its format.",
+def _cloud(
+    spec: str,
+    *,
+    api_key: Keys | None,
+    base_url: str | None,
+    timeout: float | None,
+    config: Config,
+) -> Backend:
+    host, model = hosts.split(spec)
+    if host.name == "together":
+        return TogetherBackend(
+            model, api_key=api_key, base_url=base_url, timeout=timeout, config=config
         )
-    return model
+    return OpenAICompatibleBackend(
+        model, host=host, api_key=api_key, base_url=base_url, timeout=timeout, config=config
+    )
 
 
 def _retrying(policy: Policy, max_retries: int) -> Policy:
@@ -168,10 +200,12 @@ class Client(_Base):
     Args:
         local: a catalogue id, the path of a ``.gguf`` file, a backend, or None for no local
             side.
-        cloud: a Together model id, a backend, or None for no cloud side.
+        cloud: a Together model id, ``"host:model"`` for another host such as
+            ``"ollama:llama3.2"``, a backend, or None for no cloud side.
         policy: ``"local-first"``, ``"cloud-first"``, ``"local-only"``, ``"cloud-only"``, or
             a Policy value.
-        api_key: the cloud's key; ``TOGETHER_API_KEY`` when not given.
+        api_key: the cloud's key, several of them, or where they come from (see KeyRing.of);
+            ``TOGETHER_API_KEY``, or the host's own variable, when not given.
         base_url: the cloud's address; ``TOGETHER_BASE_URL`` when not given.
         timeout: the longest wait for the cloud's next byte, in seconds.
         max_retries: how often the last side left is asked again after a failure that may

@@ -14,7 +14,7 @@ from platformdirs import user_data_path
 from aideon_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 TOGETHER_BASE_URL = "https://api.together.ai"
 DEFAULT_LOCAL = "qwen2.5-coder-0.5b-instruct"
@@ -27,23 +27,24 @@ _FALSE = frozenset({"", "0", "false", "no", "off"})
 class Secret:
     """A value that never shows itself; ``reveal()`` is the one way to read it."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_read",)
 
     def __init__(self, value: str) -> None:
-        self._value = value
+        # In a closure, because what prints an object's attributes prints its slots too.
+        self._read: Callable[[], str] = lambda: value
 
     def reveal(self) -> str:
         """The value, for the moment it is sent."""
-        return self._value
+        return self._read()
 
     def __repr__(self) -> str:
-        return "Secret('***')"
+        return f"{type(self).__name__}('***')"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
+        return isinstance(other, Secret) and self._read() == other._read()
 
     def __hash__(self) -> int:
-        return hash(self._value)
+        return hash(self._read())
 
     def __copy__(self) -> Secret:
         return self
@@ -55,12 +56,18 @@ class Secret:
         raise TypeError("a Secret is not pickled: read the key again where it is needed")
 
 
+def variable(name: str) -> str:
+    """What the environment variable holds now, stripped; empty when it is not set."""
+    return os.environ.get(name, "").strip()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """What a client starts from: arguments come before it, these defaults after.
 
     ``home`` holds pulled models. ``offline`` rules the cloud out. ``local``, ``cloud`` and
-    ``policy`` are what a client uses when it is not told otherwise.
+    ``policy`` are what a client uses when it is not told otherwise. ``together_api_key`` takes
+    the place of the environment's, which is read whenever a call is made.
     """
 
     home: Path = field(default_factory=lambda: user_data_path("aideon", appauthor=False))
@@ -75,6 +82,9 @@ class Config:
     def load(cls, environ: Mapping[str, str] | None = None) -> Config:
         """Read the environment, and the TOML file that ``AIDEON_CONFIG`` names, if it does.
 
+        Args:
+            environ: variables to read in place of the process's, its key among them.
+
         Raises:
             ConfigError: the file is missing, is not TOML, or has an unknown key.
         """
@@ -86,7 +96,9 @@ class Config:
             values["home"] = Path(home).expanduser()
         if "AIDEON_OFFLINE" in env:
             values["offline"] = env["AIDEON_OFFLINE"].strip().lower() not in _FALSE
-        if key := env.get("TOGETHER_API_KEY", "").strip():
+        # A key may be replaced while the process runs, so the process's own is read by the key
+        # ring when a call is made.
+        if environ is not None and (key := environ.get("TOGETHER_API_KEY", "").strip()):
             values["together_api_key"] = Secret(key)
         if base_url := env.get("TOGETHER_BASE_URL", "").strip():
             values["together_base_url"] = base_url

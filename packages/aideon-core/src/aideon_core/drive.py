@@ -6,6 +6,7 @@ The only logic in the package that is written twice; a test holds the two togeth
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -67,7 +68,7 @@ def _perform(step: Step, backends: Mapping[str, Backend], opened: list[ChunkStre
             case Close():
                 cast("ChunkStream", step.stream).close()
             case Sleep():
-                time.sleep(step.seconds)
+                time.sleep(_duration(step))
             case _:
                 raise TypeError(f"a plan asked for {step!r}, which is not a step")
     except AideonError as error:
@@ -115,9 +116,13 @@ async def _aperform(
             case Close():
                 await cast("AsyncChunkStream", step.stream).aclose()
             case Sleep():
-                await asyncio.sleep(step.seconds)
+                await asyncio.sleep(_duration(step))
             case _:
                 raise TypeError(f"a plan asked for {step!r}, which is not a step")
     except AideonError as error:
         return Failed(error, time.perf_counter() - started)
     return Ok(value, time.perf_counter() - started)
+
+
+def _duration(step: Sleep) -> float:
+    return step.seconds + random.uniform(0, step.spread)  # noqa: S311 - spreads load, no secret

@@ -18,6 +18,7 @@ AideonError
 │   ├── AuthError           the key was refused
 │   ├── NotFound            the backend has no such model
 │   ├── RateLimited         too many requests; see retry_after
+│   │   └── CoolingDown     not sent: every key is waiting out such a limit
 │   ├── ServerError         the backend failed, or sent what cannot be read
 │   ├── ConnectFailed       the host was not reached, or the connection broke
 │   ├── TimedOut            no answer in time
@@ -42,7 +43,8 @@ class AideonError(Exception):
     """The root of every error this package raises on purpose.
 
     Attributes:
-        retryable: the same backend may answer the same request a little later.
+        retryable: the same backend may answer the same request a little later; a server's own
+            word on it comes before what its class says.
         falls_back: another backend may answer where this one did not.
         hint: what to do next, in one sentence.
         backend: the name of the backend that was asked, if one was.
@@ -55,7 +57,7 @@ class AideonError(Exception):
         route: every backend considered and tried, once a policy has ended.
     """
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     falls_back: ClassVar[bool] = False
 
     def __init__(  # noqa: PLR0913 - one keyword per fact, all optional
@@ -167,6 +169,10 @@ class RateLimited(BackendError):
     """The backend asks for fewer requests."""
 
     retryable = True
+
+
+class CoolingDown(RateLimited):
+    """Nothing was sent, because every key is waiting out a limit it was told of."""
 
 
 class ServerError(BackendError):

@@ -7,6 +7,7 @@ test of a policy is a conversation: send it outcomes, look at the steps it asks 
 from __future__ import annotations
 
 import difflib
+from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
@@ -15,6 +16,7 @@ from aideon_core.errors import (
     AideonError,
     AllBackendsFailed,
     ConfigError,
+    CoolingDown,
     Excluded,
     StreamInterrupted,
 )
@@ -66,9 +68,13 @@ class Emit:
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Wait. Outcome: Ok(None)."""
+    """Wait ``seconds`` and a random part of ``spread``. Outcome: Ok(None).
+
+    The random part keeps callers who failed together from coming back together.
+    """
 
     seconds: float
+    spread: float = 0.0
 
 
 Step: TypeAlias = Call | Open | Pull | Close | Emit | Sleep
@@ -166,7 +172,8 @@ class _Answer:
 def fallback(decision: Decision, request: Request, *, stream: bool, max_retries: int = 0) -> Plan:
     """Ask each candidate in turn until one answers, and the last one again if that may help.
 
-    A stream falls back, or is tried again, only while nothing of it was delivered.
+    A stream falls back, or is tried again, only while nothing of it was delivered. The
+    request's deadline bounds all of it, waits included; without one, waits are bounded alone.
 
     Raises:
         StreamInterrupted: a stream broke after part of it was delivered.
@@ -174,10 +181,13 @@ def fallback(decision: Decision, request: Request, *, stream: bool, max_retries:
     """
     ask = _stream if stream else _call
     attempts: list[Attempt] = []
-    turns = decision.order + decision.order[-1:] * max_retries
-    for turn, candidate in enumerate(turns):
-        answer = yield from ask(candidate, request)
+    patience = _Patience(request.deadline, max_retries)
+    turns = deque(decision.order)
+    while turns:
+        candidate = turns.popleft()
+        answer = yield from ask(candidate, patience.limited(request))
         attempts.append(answer.attempt)
+        patience.spend(answer.attempt.seconds)
         if answer.error is None:
             route = _route(decision, attempts, candidate)
             completion = replace(answer.completion, route=route)
@@ -186,26 +196,59 @@ def fallback(decision: Decision, request: Request, *, stream: bool, max_retries:
             return completion
         if answer.delivered:
             raise _interrupted(answer, _route(decision, attempts))
-        if not answer.error.falls_back:
+        if not answer.error.falls_back or patience.is_over:
             break
-        if candidate in turns[turn + 1 : turn + 2]:
-            wait = _wait(answer.error, turn + 1 - len(decision.order))
-            if wait is None:
-                break
-            yield Sleep(wait)
+        if not turns and (wait := patience.wait(answer.error)) is not None:
+            patience.spend((yield wait).seconds)
+            turns.append(candidate)
     raise _nobody(decision, attempts)
 
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 10.0
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 10.0
+_LONGEST_WAITING = 60.0
 
 
-def _wait(error: AideonError, retry: int) -> float | None:
-    """Seconds before the same backend is asked again, None when that would not help."""
-    if not error.retryable:
-        return None
-    wait = _FIRST_WAIT * 2**retry if error.retry_after is None else error.retry_after
-    # Whoever is told to come back much later should decide what to do until then.
-    return wait if wait <= _LONGEST_WAIT else None
+@dataclass(slots=True)
+class _Patience:
+    """How long one plan goes on: what the deadline leaves, and how often it asks again."""
+
+    deadline: float | None
+    retries: int
+    spent: float = 0.0
+    waited: float = 0.0
+    retried: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.deadline is not None and self.spent >= self.deadline
+
+    def spend(self, seconds: float) -> None:
+        self.spent += seconds
+
+    def limited(self, request: Request) -> Request:
+        if self.deadline is None:
+            return request
+        return replace(request, deadline=self.deadline - self.spent)
+
+    def wait(self, error: AideonError) -> Sleep | None:
+        """The wait before the same backend is asked again, None when that would not help."""
+        # A request that was never sent is no try.
+        counts = not isinstance(error, CoolingDown)
+        if not error.retryable or (counts and self.retried == self.retries):
+            return None
+        if error.retry_after is None:
+            wait = Sleep(0.0, min(_FIRST_BACKOFF * 2**self.retried, _LONGEST_BACKOFF))
+        else:
+            wait = Sleep(error.retry_after, min(error.retry_after / 4, 1.0))
+        # Whoever is told to come back much later should decide what to do until then.
+        if self.waited + wait.seconds > _LONGEST_WAITING:
+            return None
+        longest = wait.seconds + wait.spread
+        if self.deadline is not None and self.spent + longest >= self.deadline:
+            return None
+        self.waited += wait.seconds
+        self.retried += counts
+        return wait
 
 
 def _call(candidate: Candidate, request: Request) -> Generator[Step, Outcome, _Answer]:

@@ -17,7 +17,10 @@ Messages: TypeAlias = str | Sequence["Message | Json"]
 
 
 class ChatParams(TypedDict, total=False):
-    """The parameters of ``chat`` and ``stream``, by OpenAI's names; None means not given."""
+    """The parameters of ``chat`` and ``stream``, by OpenAI's names; None means not given.
+
+    ``deadline`` is ours: the seconds the whole answer may take, with every retry and fallback.
+    """
 
     temperature: float | None
     top_p: float | None
@@ -32,6 +35,7 @@ class ChatParams(TypedDict, total=False):
     response_format: Json | None
     logprobs: bool | None
     top_logprobs: int | None
+    deadline: float | None
 
 
 _RANGES: Mapping[str, tuple[float, float]] = {
@@ -61,6 +65,7 @@ def build(messages: Messages, **params: Unpack[ChatParams]) -> Request:
     for name, low in (("max_tokens", 1), ("seed", -math.inf)):
         _check_number(name, params.get(name), low, math.inf, whole=True)
     _check_number("top_logprobs", params.get("top_logprobs"), 0, 20, whole=True)
+    _check_number("deadline", params.get("deadline"), 0.001, math.inf)
     if not isinstance(params.get("logprobs"), bool | None):
         raise BadRequest(
             f"logprobs is {params['logprobs']!r} and has to be true or false.",

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aideon_testing.answers import Answerer
     from aideon_testing.connection import HttpRequest
+    from aideon_testing.dialects import Dialect
     from aideon_testing.fakes import Cut, FakeBackend
     from aideon_testing.faults import BrokenOff, Failure
     from aideon_testing.gguf import GgufAnswers
+    from aideon_testing.injection import Match
+    from aideon_testing.limits import ManualClock, RateLimits
     from aideon_testing.models import DEFAULT_MODELS
+    from aideon_testing.replay import Recordings
     from aideon_testing.script import Reply, Script
     from aideon_testing.server import LoopbackTogether
 
@@ -23,11 +27,16 @@ __all__ = [
     "Answerer",
     "BrokenOff",
     "Cut",
+    "Dialect",
     "Failure",
     "FakeBackend",
     "GgufAnswers",
     "HttpRequest",
     "LoopbackTogether",
+    "ManualClock",
+    "Match",
+    "RateLimits",
+    "Recordings",
     "Reply",
     "Script",
 ]
@@ -37,11 +46,16 @@ _HOMES = {
     "Answerer": "answers",
     "BrokenOff": "faults",
     "Cut": "fakes",
+    "Dialect": "dialects",
     "Failure": "faults",
     "FakeBackend": "fakes",
     "GgufAnswers": "gguf",
     "HttpRequest": "connection",
     "LoopbackTogether": "server",
+    "ManualClock": "limits",
+    "Match": "injection",
+    "RateLimits": "limits",
+    "Recordings": "replay",
     "Reply": "script",
     "Script": "script",
 }

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from aideon_core.types import Chunk, Json
 
 
 class Answerer(Protocol):
-    """Answers chat requests; several may be under way at once."""
+    """Answers chat requests; several may be under way at once.
+
+    A request for ``n`` choices is answered by that many calls.
+    """
 
     def answer(self, body: Json) -> AsyncGenerator[Chunk, None]:
         """Answer one request, as an async generator method.
@@ -22,10 +25,36 @@ class Answerer(Protocol):
 
         Yields:
             The answer piece by piece. The last chunks carry ``finish_reason`` and ``usage``.
-            An empty chunk opens the stream before there is anything to say.
+            An empty chunk opens the stream before there is anything to say; it may carry the
+            usage so far, for engines that count in every frame. With a finish reason of
+            "stop", ``extra["stop_reason"]`` names the stop string that ended the answer.
 
         Raises:
-            Failure: before the first chunk, to send that HTTP answer instead.
+            Failure: before the first chunk, to send that HTTP answer instead; later, to end a
+                stream with a frame that says ``error``.
             BrokenOff: at any time, to close the TCP connection with the answer unfinished.
         """
         ...
+
+
+def logprobs_asked(body: Json) -> int | None:
+    """How many alternatives for each token a request asks for; ``None`` asks for no logprobs.
+
+    Together takes that number as ``logprobs`` itself, OpenAI's way is ``logprobs: true`` with
+    the number as ``top_logprobs``.
+    """
+    asked = body.get("logprobs")
+    if asked is None or asked is False:
+        return None
+    return int(body.get("top_logprobs") or 0) if asked is True else int(asked)
+
+
+def prompt_texts(body: Json) -> list[str]:
+    """The text of each message of a request, without images and other parts."""
+    return [_text(message.get("content") or "") for message in body["messages"]]
+
+
+def _text(content: str | Sequence[Json]) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text") or "" for part in content)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from aideon_core.errors import AideonError, BadRequest, ContextTooLong
 from aideon_core.request import ChatParams, build
 from aideon_core.routing import needs
+from aideon_testing.answers import logprobs_asked
 from aideon_testing.faults import Failure
 from aideon_testing.script import pieces
 
@@ -85,10 +86,22 @@ def request_of(body: Json) -> Request:
     }
     if (limit := body.get("max_completion_tokens")) is not None:
         params.setdefault("max_tokens", limit)
+    if (alternatives := logprobs_asked(body)) is not None:
+        params |= {"logprobs": True, "top_logprobs": alternatives}
+    if "response_format" in params:
+        params["response_format"] = _response_format(params["response_format"])
     try:
         return build(body["messages"], **params)
     except BadRequest as error:
         raise Failure.error(400, f"{error}", param=error.param) from error
+
+
+def _response_format(asked: Json) -> Json:
+    """Put a schema where OpenAI has it; Together also takes it one level higher."""
+    if asked.get("schema") is None:
+        return asked
+    named = {"name": "answer", "schema": asked["schema"]}
+    return {"type": "json_schema", "json_schema": named}
 
 
 def _over_context(request: Request) -> Failure:

@@ -18,7 +18,7 @@ class ModelFacts:
 
     ``input``, ``output`` and ``cached_input`` are US dollars per million tokens, as floats
     because the wire has floats, rounding noise and all. ``prices`` holds what is priced by
-    something other than tokens.
+    something other than tokens. ``reasons`` tells whether a chat model thinks first.
     """
 
     display_name: str
@@ -29,8 +29,19 @@ class ModelFacts:
     cached_input: float | None = None
     created: int = 0
     type: str = "chat"
+    reasons: bool = False
     prices: Mapping[str, Json] = field(default_factory=lambda: MappingProxyType({}))
 
+
+_LLAMA_RANK = ModelFacts(
+    "Salesforce Llama Rank V1 (8B)",
+    "salesforce",
+    8192,
+    0.1,
+    0.1,
+    created=1723745254,
+    type="rerank",
+)
 
 _FACTS: dict[str, ModelFacts] = {
     "Qwen/Qwen2.5-7B-Instruct-Turbo": ModelFacts(
@@ -45,7 +56,7 @@ _FACTS: dict[str, ModelFacts] = {
         created=1753218184,
     ),
     "deepseek-ai/DeepSeek-V4-Pro": ModelFacts(
-        "Deepseek V4 Pro", "Deepseek", 512000, 1.74, 3.48, 0.2
+        "Deepseek V4 Pro", "Deepseek", 512000, 1.74, 3.48, 0.2, reasons=True
     ),
     "meta-llama/Llama-3.3-70B-Instruct-Turbo": ModelFacts(
         "Meta Llama 3.3 70B Instruct Turbo",
@@ -60,12 +71,31 @@ _FACTS: dict[str, ModelFacts] = {
     ),
     "moonshotai/Kimi-K2.6": ModelFacts("Kimi K2.6 Fp4", "Moonshot AI", 262144, 1.2, 4.5, 0.2),
     "openai/gpt-oss-120b": ModelFacts(
-        "OpenAI GPT-OSS 120B", "OpenAI", 131072, 0.15, 0.6, created=1754414557
+        "OpenAI GPT-OSS 120B", "OpenAI", 131072, 0.15, 0.6, created=1754414557, reasons=True
     ),
     "openai/gpt-oss-20b": ModelFacts(
-        "OpenAI GPT-OSS 20B", "OpenAI", 131072, 0.05, 0.2, created=1774480577
+        "OpenAI GPT-OSS 20B", "OpenAI", 131072, 0.05, 0.2, created=1774480577, reasons=True
     ),
-    # Listed, and no chat models: their prices are objects where the others have a number.
+    # Listed, and no chat models: some prices are objects where the others have a number, and
+    # the input of a speech model costs by the million characters.
+    "meta-llama/Meta-Llama-3.1-8B": ModelFacts(
+        "Meta Llama 3.1 8B", "Meta", 16384, 0.2, 0.2, created=1713420479, type="language"
+    ),
+    "intfloat/multilingual-e5-large-instruct": ModelFacts(
+        "Multilingual E5 Large Instruct",
+        "Intfloat",
+        514,
+        0.02,
+        0.02,
+        created=1745513588,
+        type="embedding",
+    ),
+    "BAAI/bge-base-en-v1.5": ModelFacts(
+        "BAAI-Bge-Base-1.5", "BAAI", 512, 0.008, 0.008, created=1749601524, type="embedding"
+    ),
+    # The list spells it one way, requests and answers another; the API takes both.
+    "Salesforce/Llama-Rank-V1": _LLAMA_RANK,
+    "Salesforce/Llama-Rank-v1": _LLAMA_RANK,
     "black-forest-labs/FLUX.1-schnell": ModelFacts(
         "FLUX.1 Schnell",
         "Black Forest Labs",
@@ -73,6 +103,31 @@ _FACTS: dict[str, ModelFacts] = {
         created=1778115148,
         type="image",
         prices={"image_pixel": {"price_per_megapixel": 0.0027, "min_steps": 4}},
+    ),
+    "black-forest-labs/FLUX.2-dev": ModelFacts(
+        "FLUX.2 [dev]",
+        "Black Forest Labs",
+        None,
+        created=1764086551,
+        type="image",
+        prices={
+            "image": {"example_price": 0.0154, "example_description": "starting price per image"}
+        },
+    ),
+    "hexgrad/Kokoro-82M": ModelFacts(
+        "Kokoro 82M", "Hexgrad", None, 4, created=1773163054, type="audio"
+    ),
+    "canopylabs/orpheus-3b-0.1-ft": ModelFacts(
+        "Orpheus 3B 0.1 FT", "Canopy Labs", None, 15, created=1755731205, type="audio"
+    ),
+    "cartesia/sonic": ModelFacts(
+        "Cartesia Sonic", "Cartesia", 0, 65, created=1773696454, type="audio"
+    ),
+    "cartesia/sonic-2": ModelFacts(
+        "Cartesia Sonic 2", "Cartesia", 448, 65, created=1774464715, type="audio"
+    ),
+    "cartesia/sonic-3": ModelFacts(
+        "Cartesia Sonic 3", "Cartesia", 448, 65, created=1774464715, type="audio"
     ),
     "openai/whisper-large-v3": ModelFacts(
         "Whisper large-v3",
@@ -86,18 +141,34 @@ _FACTS: dict[str, ModelFacts] = {
 }
 
 DEFAULT_MODELS = tuple(_FACTS)
-"""The ids a server lists unless told otherwise: eight chat models and two that are not."""
+"""The ids a server lists unless told otherwise: chat models first, then one or more of each
+other kind."""
+
+
+def is_own(model: str) -> bool:
+    """Whether the model is none of Together's, but on a dedicated endpoint of the caller's."""
+    return model not in _FACTS
+
+
+def is_a(model: str, *types: str) -> bool:
+    """Whether the model is of one of the types; one of the caller's own is of every type."""
+    return is_own(model) or _FACTS[model].type in types
 
 
 def is_chat(model: str) -> bool:
-    """Whether the model answers chat requests; one we know nothing about does."""
-    return model not in _FACTS or _FACTS[model].type == "chat"
+    """Whether the model answers chat requests."""
+    return is_a(model, "chat")
+
+
+def facts_of(model: str) -> ModelFacts:
+    """What is known of a model; one of the caller's own costs nothing."""
+    organization, _, name = model.rpartition("/")
+    return _FACTS.get(model) or ModelFacts(name, organization, 32768)
 
 
 def model_row(model: str) -> dict[str, object]:
-    """The model's row as ``GET /v1/models`` sends it; an unknown model costs nothing."""
-    organization, _, name = model.rpartition("/")
-    facts = _FACTS.get(model) or ModelFacts(name, organization, 32768)
+    """The model's row as ``GET /v1/models`` sends it."""
+    facts = facts_of(model)
     row: dict[str, object] = {
         "id": model,
         "object": "model",

@@ -11,17 +11,27 @@ if TYPE_CHECKING:
 
     from aideon_testing.server import LoopbackTogether
 
-API_KEY = "loopback"
-"""The key ``together_env`` puts into the environment; the server takes any."""
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known, for projects that take unknown ones for mistakes."""
+    config.addinivalue_line(
+        "markers", "together(*answers, **options): how the together fixture makes its server"
+    )
 
 
 @pytest.fixture
-def together() -> Iterator[LoopbackTogether]:
-    """A started loopback Together server with an empty script."""
+def together(request: pytest.FixtureRequest) -> Iterator[LoopbackTogether]:
+    """A started loopback Together server with an empty script.
+
+    It serves sync and async tests alike. ``@pytest.mark.together(models=["a/b"])``, on a
+    test, a class or a module, gives its arguments to LoopbackTogether.
+    """
     # Every pytest run imports this module; only tests that use the server pay for it.
     from aideon_testing.server import LoopbackTogether
 
-    with LoopbackTogether() as server:
+    marker = request.node.get_closest_marker("together")
+    args, options = (marker.args, marker.kwargs) if marker else ((), {})
+    with LoopbackTogether(*args, **options) as server:
         yield server
 
 
@@ -32,7 +42,7 @@ def together_env(together: LoopbackTogether, monkeypatch: pytest.MonkeyPatch) ->
     Sets ``TOGETHER_API_KEY``, ``TOGETHER_BASE_URL`` (read by the together SDK and by
     Aideon) and ``TOGETHER_API_BASE`` (read by langchain-together).
     """
-    monkeypatch.setenv("TOGETHER_API_KEY", API_KEY)
+    monkeypatch.setenv("TOGETHER_API_KEY", together.api_key)
     monkeypatch.setenv("TOGETHER_BASE_URL", together.base_url)
     monkeypatch.setenv("TOGETHER_API_BASE", f"{together.base_url}/v1")
     return together

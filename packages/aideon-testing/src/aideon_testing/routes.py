@@ -80,13 +80,18 @@ class Route:
         return found.groupdict() if found else None
 
 
+def plain(path: str) -> str:
+    """A path as routes have it: one ``/v1``, no slash at the end."""
+    return _REPEATED_V1.sub("", path).rstrip("/")
+
+
 def find(routes: Sequence[Route], request: HttpRequest) -> tuple[Route, Mapping[str, str]]:
     """The route of a request and the parts of its path.
 
     Raises:
         Failure: 404 or 405, nothing is served there, or not by that method.
     """
-    path = _REPEATED_V1.sub("", request.path).rstrip("/")
+    path = plain(request.path)
     there = [(route, parts) for route in routes if (parts := route.match(path)) is not None]
     for route, parts in there:
         if route.method == request.method:

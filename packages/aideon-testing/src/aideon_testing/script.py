@@ -7,11 +7,13 @@ import json
 import re
 from collections import deque
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from aideon_core.types import Chunk, FinishReason, ToolCall, ToolCallDelta, Usage
+from aideon_core.types import Chunk, FinishReason, TokenLogprob, ToolCall, ToolCallDelta, Usage
+from aideon_testing.answers import logprobs_asked, prompt_texts
 from aideon_testing.faults import BrokenOff, Failure
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from aideon_testing.answers import Answerer
 
 _PIECE = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")
+
+_END = "</s>"
 
 
 def pieces(text: str) -> list[str]:
@@ -35,8 +39,8 @@ def pieces(text: str) -> list[str]:
 class Reply:
     """One scripted answer.
 
-    A request's ``stop`` and ``max_tokens`` apply to it as they would to a model's answer,
-    counted in words and marks.
+    A request's ``stop``, ``max_tokens`` and ``logprobs`` apply to it as they would to a
+    model's answer, counted in words and marks.
 
     Attributes:
         text: the answer.
@@ -44,9 +48,18 @@ class Reply:
         tool_calls: the functions to call; a call without an id is given one.
         finish_reason: by default "tool_calls" when there are any, else "stop".
         usage: by default counted from request and answer, the same every time.
-        cut_after: close the connection after that many stream frames, the opener included;
-            an answer that is not streamed breaks off in the middle of its body.
+        logprobs: the tokens of the text with their logprobs, sent when the request asks for
+            any; by default made from the words, the same every time.
+        warnings: what the API says about parameters it did not follow.
+        failure: breaks the answer off after its last word; a whole answer becomes this
+            failure, a stream ends with a frame that says ``error``.
+        cut_after: close the connection after that many stream frames, the opener included,
+            as today's engines count them; an answer that is not streamed breaks off in the
+            middle of its body.
         delay: seconds to wait before anything is sent.
+
+    Raises:
+        ValueError: the tokens of ``logprobs`` do not join to ``text``.
     """
 
     text: str = ""
@@ -54,12 +67,25 @@ class Reply:
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    warnings: tuple[str, ...] = ()
+    failure: Failure | None = None
     cut_after: int | None = None
     delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        joined = "".join(token.token for token in self.logprobs)
+        if self.logprobs and joined != self.text:
+            raise ValueError(
+                f"The tokens of logprobs join to {joined!r} and the text is {self.text!r}; "
+                "give one token for every piece of the text."
+            )
 
 
 class Script:
     """A queue of answers, given in order; safe to fill while the server runs.
+
+    A request for ``n`` choices takes the next ``n`` answers.
 
     Args:
         otherwise: who answers when the queue is empty. By default the server repeats the
@@ -77,6 +103,10 @@ class Script:
     def say(self, *texts: str) -> None:
         """Queue plain text answers."""
         self._queue.extend(Reply(text) for text in texts)
+
+    def json(self, *values: object) -> None:
+        """Queue answers that are JSON, as a request with a ``response_format`` gets them."""
+        self._queue.extend(Reply(json.dumps(value, ensure_ascii=False)) for value in values)
 
     def call(self, name: str, /, **arguments: object) -> None:
         """Queue an answer that calls one tool."""
@@ -101,10 +131,12 @@ class Script:
             return
         if isinstance(planned, Failure):
             raise planned
-        reply = planned or Reply(f"The loopback server heard: {_last_text(body)}")
+        reply = planned or Reply(f"The loopback server heard: {prompt_texts(body)[-1]}")
         await asyncio.sleep(reply.delay)
         for chunk in _cut(reply, list(_chunks(reply, body)), streamed=bool(body.get("stream"))):
             yield chunk
+        if reply.failure is not None:
+            raise reply.failure
 
 
 def _cut(reply: Reply, chunks: list[Chunk], *, streamed: bool) -> Iterator[Chunk]:
@@ -119,60 +151,93 @@ def _cut(reply: Reply, chunks: list[Chunk], *, streamed: bool) -> Iterator[Chunk
         raise BrokenOff
 
 
+@dataclass(frozen=True, slots=True)
+class _Spoken:
+    """A reply as far as the request's ``stop`` and ``max_tokens`` let it come."""
+
+    thoughts: list[str]
+    words: list[str]
+    calls: tuple[ToolCall, ...]
+    finish_reason: FinishReason
+    stop: str | None = None
+
+
 def _chunks(reply: Reply, body: Json) -> Iterator[Chunk]:
-    thoughts, words, calls, finish_reason = _shortened(reply, body)
-    yield Chunk()
-    yield from (Chunk(reasoning=piece) for piece in thoughts)
-    yield from (Chunk(text=piece) for piece in words)
-    spoken = len(thoughts) + len(words)
-    for index, call in enumerate(calls):
+    spoken = _spoken(reply, body)
+    prompt = _prompt_tokens(body)
+    alternatives = logprobs_asked(body)
+    given = {} if alternatives is None else dict(enumerate(reply.logprobs))
+    yield Chunk(usage=Usage(prompt, 0))
+    for thought in spoken.thoughts:
+        yield Chunk(reasoning=thought, logprobs=_logprobs(thought, alternatives))
+    for at, word in enumerate(spoken.words):
+        # A stop string may have cut the last token short.
+        known = (replace(given[at], token=word),) if at in given else ()
+        tokens = known or _logprobs(word, alternatives)
+        yield Chunk(text=word, logprobs=tokens)
+    count = len(spoken.thoughts) + len(spoken.words)
+    for index, call in enumerate(spoken.calls):
         arguments = pieces(call.arguments)
-        spoken += 1 + len(arguments)
+        count += 1 + len(arguments)
         opener = ToolCallDelta(index, call.id or _call_id(body, index, call), call.name)
         yield Chunk(tool_calls=(opener,))
         for piece in arguments:
             yield Chunk(tool_calls=(ToolCallDelta(index, arguments=piece),))
-    yield Chunk(finish_reason=finish_reason)
-    counted = Usage(_prompt_tokens(body), spoken, reasoning_tokens=len(thoughts))
+    if reply.failure is not None:
+        return
+    yield Chunk(
+        finish_reason=spoken.finish_reason,
+        # The token that ends an answer has a probability as well.
+        logprobs=() if reply.logprobs else _logprobs(_END, alternatives),
+        warnings=reply.warnings,
+        extra={} if spoken.stop is None else {"stop_reason": spoken.stop},
+    )
+    counted = Usage(prompt, count, reasoning_tokens=len(spoken.thoughts))
     yield Chunk(usage=reply.usage or counted)
 
 
-def _shortened(
-    reply: Reply, body: Json
-) -> tuple[list[str], list[str], tuple[ToolCall, ...], FinishReason]:
-    """The reply as far as the request's ``stop`` and ``max_tokens`` let it come."""
-    cuts = [at for stop in _stops(body) if stop and (at := reply.text.find(stop)) >= 0]
-    thoughts = pieces(reply.reasoning or "")
-    words = pieces(reply.text[: min(cuts)] if cuts else reply.text)
+def _spoken(reply: Reply, body: Json) -> _Spoken:
+    thoughts, words = pieces(reply.reasoning or ""), pieces(reply.text)
+    if reply.logprobs:
+        words = [token.token for token in reply.logprobs]
+    # A stop string is looked for in all that the model says, thoughts included.
+    stop = _first_stop("".join(thoughts), body)
+    if stop is not None:
+        thoughts, words = _before(thoughts, stop[0]), []
+    elif (stop := _first_stop("".join(words), body)) is not None:
+        words = _before(words, stop[0])
     limit = body.get("max_tokens") or body.get("max_completion_tokens")
     if isinstance(limit, int) and len(thoughts) + len(words) > limit:
-        return thoughts[:limit], words[: max(limit - len(thoughts), 0)], (), "length"
-    if cuts:
-        return thoughts, words, (), "stop"
+        return _Spoken(thoughts[:limit], words[: max(limit - len(thoughts), 0)], (), "length")
+    if stop is not None:
+        return _Spoken(thoughts, words, (), "stop", stop[1])
     usual: FinishReason = "tool_calls" if reply.tool_calls else "stop"
-    return thoughts, words, reply.tool_calls, reply.finish_reason or usual
+    return _Spoken(thoughts, words, reply.tool_calls, reply.finish_reason or usual)
 
 
-def _stops(body: Json) -> list[str]:
+def _first_stop(text: str, body: Json) -> tuple[int, str] | None:
     stop = body.get("stop") or []
-    return [stop] if isinstance(stop, str) else list(stop)
+    stops = [stop] if isinstance(stop, str) else stop
+    return min(((at, s) for s in stops if s and (at := text.find(s)) >= 0), default=None)
 
 
-def _texts(body: Json) -> Iterator[str]:
-    for message in body["messages"]:
-        content = message.get("content") or ""
-        if isinstance(content, str):
-            yield content
-        else:
-            yield "".join(part.get("text") or "" for part in content)
+def _before(words: list[str], end: int) -> list[str]:
+    """The words as far as the text of ``end`` characters that they join to."""
+    starts = accumulate((len(word) for word in words), initial=0)
+    return [word[: end - start] for word, start in zip(words, starts, strict=False) if start < end]
 
 
-def _last_text(body: Json) -> str:
-    return list(_texts(body))[-1]
+def _logprobs(token: str, alternatives: int | None) -> tuple[TokenLogprob, ...]:
+    """A token with a probability made from its letters, and less likely ones beside it."""
+    if alternatives is None:
+        return ()
+    logprob = -(1 + sha256(token.encode("utf-8", "replace")).digest()[0]) / 256
+    top = tuple((f"{token}{'?' * rank}", logprob - rank) for rank in range(alternatives))
+    return (TokenLogprob(token, logprob, top),)
 
 
 def _prompt_tokens(body: Json) -> int:
-    return sum(len(pieces(text)) for text in _texts(body))
+    return sum(len(pieces(text)) for text in prompt_texts(body))
 
 
 def _call_id(body: Json, index: int, call: ToolCall) -> str:

@@ -130,7 +130,7 @@ class Url:
         partial.discard()
         return self._download(client, partial)
 
-    def _accept(self, response: transport.Response, at: int, partial: Partial) -> int:
+    def _accept(self, response: transport.RawResponse, at: int, partial: Partial) -> int:
         """Hold the answer's head against what is wanted; returns the byte it starts at."""
         total = response.headers.get("Content-Length", "")
         if response.status_code == _PARTIAL_CONTENT:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aideon_testing import responses
+from aideon_testing.endpoints.lists import Query
 from aideon_testing.faults import Failure
-from aideon_testing.models import model_row
+from aideon_testing.models import is_own, model_row
 from aideon_testing.routes import Route
 
 if TYPE_CHECKING:
@@ -30,5 +31,6 @@ class Models:
         """The routes of this endpoint."""
         return (Route("GET", "/v1/models", self._list, refusal=Failure.unauthorized),)
 
-    async def _list(self, _: Call) -> HttpResponse:
-        return responses.listed([model_row(model) for model in self._models])
+    async def _list(self, call: Call) -> HttpResponse:
+        models = filter(is_own, self._models) if Query(call).flag("dedicated") else self._models
+        return responses.listed([model_row(model) for model in models])

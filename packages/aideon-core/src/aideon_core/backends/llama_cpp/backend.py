@@ -9,19 +9,21 @@ from dataclasses import replace
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from aideon_core import catalog
 from aideon_core.backends.llama_cpp.engine import Engine, Job, Piece, Sink
 from aideon_core.backends.llama_cpp.options import ModelOptions
 from aideon_core.config import Config
+from aideon_core.deadline import Deadline
 from aideon_core.errors import (
     AideonError,
     ConfigError,
     MissingDependency,
     NotGguf,
     NotPulled,
+    TimedOut,
     UnknownModel,
 )
 from aideon_core.types import Chunk, Completion
@@ -130,7 +132,7 @@ class LlamaCppBackend:
     def stream(self, request: Request) -> _Stream:
         """Queue the request; pieces arrive once the model gets to it."""
         pieces: SimpleQueue[Piece] = SimpleQueue()
-        return _Stream(self, self._submit(request, pieces.put), pieces)
+        return _Stream(self, self._submit(request, pieces.put), pieces, request.deadline)
 
     async def astream(self, request: Request) -> _AsyncStream:
         """Queue the request; pieces arrive once the model gets to it."""
@@ -142,7 +144,7 @@ class LlamaCppBackend:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
-        return _AsyncStream(self, self._submit(request, sink), pieces)
+        return _AsyncStream(self, self._submit(request, sink), pieces, request.deadline)
 
     def close(self) -> None:
         """Give the model up; it is freed once no other backend uses it."""
@@ -175,8 +177,15 @@ class LlamaCppBackend:
 class _Stream:
     """The pieces the worker puts into a queue."""
 
-    def __init__(self, backend: LlamaCppBackend, job: Job, pieces: SimpleQueue[Piece]) -> None:
+    def __init__(
+        self,
+        backend: LlamaCppBackend,
+        job: Job,
+        pieces: SimpleQueue[Piece],
+        deadline: float | None,
+    ) -> None:
         self._backend, self._job, self._pieces = backend, job, pieces
+        self._deadline = Deadline(deadline)
         self._ended = False
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -186,7 +195,11 @@ class _Stream:
         if self._ended:
             raise StopIteration
         self._ended = True
-        chunk = self._backend.chunk(self._pieces.get())
+        try:
+            piece = self._pieces.get(timeout=self._deadline.left())
+        except (Empty, TimedOut):
+            piece = self._deadline.passed()
+        chunk = self._backend.chunk(piece)
         if chunk is None:
             raise StopIteration
         self._ended = False
@@ -200,8 +213,15 @@ class _Stream:
 class _AsyncStream:
     """The awaiting twin of _Stream."""
 
-    def __init__(self, backend: LlamaCppBackend, job: Job, pieces: asyncio.Queue[Piece]) -> None:
+    def __init__(
+        self,
+        backend: LlamaCppBackend,
+        job: Job,
+        pieces: asyncio.Queue[Piece],
+        deadline: float | None,
+    ) -> None:
         self._backend, self._job, self._pieces = backend, job, pieces
+        self._deadline = Deadline(deadline)
         self._ended = False
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
@@ -211,7 +231,12 @@ class _AsyncStream:
         if self._ended:
             raise StopAsyncIteration
         self._ended = True
-        chunk = self._backend.chunk(await self._pieces.get())
+        try:
+            async with self._deadline.enforced():
+                piece = await self._pieces.get()
+        except TimedOut as error:
+            piece = error
+        chunk = self._backend.chunk(piece)
         if chunk is None:
             raise StopAsyncIteration
         self._ended = False

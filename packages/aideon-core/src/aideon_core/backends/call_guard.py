@@ -1,0 +1,113 @@
+"""Keeps tool calls that a server corrupted while streaming from reaching the caller.
+
+Some engines stream a call twice and cut the second one off (seen of DeepSeek-V4-Pro), while
+the same answer in one piece is sound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from aideon_core.backends import wire
+from aideon_core.errors import ServerError
+from aideon_core.types import Chunk, Completion, ToolCallDelta, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aideon_core.types import Request
+
+
+class CallGuard:
+    """Watches one stream.
+
+    Args:
+        request: what was asked; without tools everything passes.
+        holds: keep everything from the first tool call on until the stream has ended, so
+            that corrupt calls can be replaced; otherwise they end the stream with an error.
+
+    Attributes:
+        held: what was kept back.
+        counted: the last chunk that counted tokens; some engines count on every frame.
+        saw_corrupt_calls: a call in the stream was not whole.
+    """
+
+    def __init__(self, request: Request, *, holds: bool) -> None:
+        self._watches = bool(request.tools)
+        self._holds = holds
+        self._calls: list[Chunk] = []
+        self.held: list[Chunk] = []
+        self.counted: Chunk | None = None
+        self.saw_corrupt_calls = False
+
+    @property
+    def asks_again(self) -> bool:
+        """Whether the calls held back have to be replaced by those of a whole answer."""
+        return self._holds and self.saw_corrupt_calls
+
+    def passed(self, chunk: Chunk) -> Iterator[Chunk]:
+        """The chunk, unless it is held back.
+
+        Raises:
+            ServerError: the answer is over and a call of it, already passed on, is not whole.
+        """
+        self.counted = chunk if chunk.usage is not None else self.counted
+        if not self._watches:
+            yield chunk
+            return
+        if chunk.tool_calls:
+            self._calls.append(Chunk(tool_calls=chunk.tool_calls))
+        # An answer that ran into its limit is cut off rightly.
+        if chunk.finish_reason == "tool_calls" or (chunk.finish_reason == "stop" and self._calls):
+            self._check()
+        if self._holds and self._calls:
+            self.held.append(chunk)
+        else:
+            yield chunk
+
+    def mended(self, again: Completion) -> Iterator[Chunk]:
+        """What was held back, with the calls of a whole answer in place of the corrupt ones.
+
+        Usage and cost are those of both answers, because both are billed.
+        """
+        first = Completion.from_chunks(self.held)
+        calls = tuple(
+            ToolCallDelta(index, call.id, call.name, call.arguments)
+            for index, call in enumerate(again.tool_calls)
+        )
+        billed = None if None in (first.cost, again.cost) else first.cost + again.cost  # type: ignore[operator]
+        yield Chunk(text="" if calls else again.text, tool_calls=calls)
+        yield Chunk(
+            finish_reason=again.finish_reason,
+            usage=_sum(first.usage, again.usage),
+            cost=billed,
+            model=again.model,
+            id=again.id,
+            warnings=again.warnings,
+            extra=again.extra,
+        )
+
+    def _check(self) -> None:
+        answer = Completion.from_chunks(self._calls)
+        if wire.calls_are_whole(answer):
+            return
+        self.saw_corrupt_calls = True
+        if not self._holds:
+            raise ServerError(
+                "The stream ended with a tool call that is not whole: "
+                f"{answer.tool_calls[-1].arguments[:200]!r}",
+                hint="Ask again: from now on calls of this model are held back until they are.",
+            )
+
+
+def _sum(first: Usage | None, second: Usage | None) -> Usage | None:
+    if first is None or second is None:
+        return None
+    return replace(
+        first,
+        input_tokens=first.input_tokens + second.input_tokens,
+        output_tokens=first.output_tokens + second.output_tokens,
+        cached_tokens=first.cached_tokens + second.cached_tokens,
+        reasoning_tokens=first.reasoning_tokens + second.reasoning_tokens,
+    )

@@ -1,0 +1,423 @@
+"""Any server that speaks OpenAI's chat format, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from aideon_core import prices, telemetry
+from aideon_core.backends import hosts, wire
+from aideon_core.backends.call_guard import CallGuard
+from aideon_core.backends.given import Given
+from aideon_core.config import Config
+from aideon_core.deadline import Deadline
+from aideon_core.errors import (
+    AuthError,
+    ConfigError,
+    ConnectFailed,
+    CoolingDown,
+    NotFound,
+    Offline,
+    RateLimited,
+)
+from aideon_core.keys import KeyRing, hidden
+from aideon_core.types import Chunk, Completion
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from aideon_core import transport
+    from aideon_core.backends.hosts import Host
+    from aideon_core.errors import AideonError, BackendError
+    from aideon_core.keys import Key, Keys
+    from aideon_core.routing import Ability
+    from aideon_core.types import Json, Request, Side
+
+T = TypeVar("T", Completion, Chunk)
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_FIRST_REFUSAL = 300
+# A source that makes up a new key each time must not keep one call busy for ever.
+_MOST_KEYS = 16
+_UNTOLD_PAUSE = 1.0
+_BRIEFLY = 1.0
+_SHORTEST_KEY = 8
+
+
+class OpenAICompatibleBackend:
+    """Answers from a server that speaks OpenAI's chat format.
+
+    Args:
+        model: the model id, as the server names it.
+        host: a name such as ``"groq"`` or ``"ollama"``, or a Host of your own.
+        api_key: the key, several of them, or where they come from (see KeyRing.of); the
+            host's environment variable when not given.
+        base_url: the server, with or without ``/v1``; the host's own when not given.
+        timeout: the longest wait for the next byte, in seconds; two minutes when not given.
+        client: a ``Together``, ``OpenAI`` or httpx client of yours to send with: its address,
+            its key and its settings are used, and it stays yours to close.
+        async_client: the same for awaiting calls, when ``client`` is for blocking ones.
+        config: settings to use instead of the environment's.
+
+    Raises:
+        ConfigError: the model has no name, there is no such host, the key or the address
+            cannot be one, or a client comes with settings it would not follow.
+    """
+
+    side: Side = "cloud"
+
+    def __init__(  # noqa: PLR0913 - keyword-only, all but one optional
+        self,
+        model: str,
+        *,
+        host: str | Host,
+        api_key: Keys | None = None,
+        base_url: str | None = None,
+        timeout: float | None = None,
+        client: Any | None = None,  # noqa: ANN401 - of one of three libraries
+        async_client: Any | None = None,  # noqa: ANN401
+        config: Config | None = None,
+    ) -> None:
+        # Wrapped at once, and named at once: a traceback from here shows both.
+        api_key = hidden(api_key)
+        self.model, self._where = model, ""
+        self._host = hosts.named(host) if isinstance(host, str) else host
+        config = config or Config.load()
+        if not model:
+            raise ConfigError("The cloud model has no name.", hint="Try 'openai/gpt-oss-20b'.")
+        _check_timeout(timeout)
+        self.name = self._host.name
+        self.abilities: frozenset[Ability] = self._host.abilities
+        self._offline = config.offline
+        self._given = given = Given.of(client, async_client)
+        given.check(api_key=api_key, base_url=base_url, timeout=timeout)
+        self._root = hosts.root(base_url or given.base_url or self._host.base_url)
+        self._where = hosts.shown(self._root)
+        self._timeout = timeout
+        self._ring = None if given.has_key else self._keys(api_key)
+        self._channel = given.channel(f"{self._root}/v1/chat/completions", timeout)
+        # Known of the model's family, or learned from the first corrupt stream.
+        self._holds_calls = wire.streams_corrupt_calls(model)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model!r}, base_url={self._where!r})"
+
+    def unavailable(self) -> AideonError | None:
+        """Offline when the cloud is switched off, MissingKey when there is no key."""
+        if self._offline and not self._is_here():
+            return Offline(
+                "The cloud is switched off.",
+                hint="Unset AIDEON_OFFLINE to allow it.",
+                backend=self.name,
+                model=self.model,
+            )
+        missing = self._ring.unavailable() if self._ring else None
+        if missing is not None:
+            missing.backend, missing.model = self.name, self.model
+        return missing
+
+    def complete(self, request: Request) -> Completion:
+        """Answer in one piece; one POST for each key that has to be tried."""
+        with self._normalized():
+            deadline = Deadline(request.deadline)
+            response = self._send(self._body(request, stream=False), deadline)
+            return self._completion(response.read(), request)
+
+    async def acomplete(self, request: Request) -> Completion:
+        """Answer in one piece; see ``complete``."""
+        await self._priceable()
+        with self._normalized():
+            deadline = Deadline(request.deadline)
+            response = await self._asend(self._body(request, stream=False), deadline)
+            return self._completion(await response.aread(), request)
+
+    def stream(self, request: Request) -> _Stream:
+        """Start an answer; returns once the server has accepted the request."""
+        with self._normalized():
+            deadline = Deadline(request.deadline)
+            response = self._send(self._body(request, stream=True), deadline)
+        return _Stream(response, self._read(response, request, deadline))
+
+    async def astream(self, request: Request) -> _AsyncStream:
+        """Start an answer; returns once the server has accepted the request."""
+        await self._priceable()
+        with self._normalized():
+            deadline = Deadline(request.deadline)
+            response = await self._asend(self._body(request, stream=True), deadline)
+        return _AsyncStream(response, self._aread(response, request, deadline))
+
+    def close(self) -> None:
+        """Close the blocking connections."""
+        self._channel.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop, and the blocking ones."""
+        await self._channel.aclose()
+
+    def _keys(self, api_key: Keys | None) -> KeyRing | None:
+        variable = self._host.key_variable
+        if api_key is None and variable is None:
+            return None
+        return KeyRing.of(api_key or f"env:{variable}", name=self._host.title)
+
+    def _is_here(self) -> bool:
+        return self._host.key_variable is None and urlsplit(self._root).hostname in _LOOPBACK
+
+    def _body(self, request: Request, *, stream: bool) -> Json:
+        if (reason := self.unavailable()) is not None:
+            raise reason
+        return wire.chat_body(request, self.model, stream=stream, dialect=self._host.dialect)
+
+    def _send(self, body: Json, deadline: Deadline) -> transport.Response:
+        """Ask with one key after the other, until one is not refused or limited."""
+        tried: list[Key | None] = []
+        failure: BackendError | None = None
+        while True:
+            try:
+                key = self._ring.lease() if self._ring else None
+            except CoolingDown as error:
+                time.sleep(_brief(error, failure, deadline))
+                continue
+            if key in tried or len(tried) == _MOST_KEYS:
+                raise failure or AssertionError
+            tried.append(key)
+            response = self._channel.post(body, key, deadline)
+            if response.status < _FIRST_REFUSAL:
+                self._answered(key, response)
+                return response
+            failure = self._failure(response, response.read(), key)
+            if not self._may_pass_with_another(key, failure):
+                raise failure
+            if self._ring and key and isinstance(failure, AuthError):
+                self._ring.refused(key)
+
+    async def _asend(self, body: Json, deadline: Deadline) -> transport.Response:
+        """Ask with one key after the other; see ``_send``."""
+        tried: list[Key | None] = []
+        failure: BackendError | None = None
+        while True:
+            try:
+                key = await self._ring.alease() if self._ring else None
+            except CoolingDown as error:
+                await asyncio.sleep(_brief(error, failure, deadline))
+                continue
+            if key in tried or len(tried) == _MOST_KEYS:
+                raise failure or AssertionError
+            tried.append(key)
+            response = await self._channel.apost(body, key, deadline)
+            if response.status < _FIRST_REFUSAL:
+                self._answered(key, response)
+                return response
+            failure = self._failure(response, await response.aread(), key)
+            if not self._may_pass_with_another(key, failure):
+                raise failure
+            if self._ring and key and isinstance(failure, AuthError):
+                await self._ring.arefused(key)
+
+    def _answered(self, key: Key | None, response: transport.Response) -> None:
+        if self._ring is None or key is None:
+            return
+        self._ring.answered(key)
+        if pause := wire.pause_of(response.headers):
+            self._ring.paused(key, pause)
+
+    def _may_pass_with_another(self, key: Key | None, failure: BackendError) -> bool:
+        if self._ring is None or key is None:
+            return False
+        if isinstance(failure, RateLimited):
+            told = failure.retry_after
+            self._ring.paused(key, _UNTOLD_PAUSE if told is None else told)
+        return isinstance(failure, AuthError | RateLimited)
+
+    def _normalized(self) -> AbstractContextManager[None]:
+        from aideon_core import transport
+
+        return transport.normalized(self._where, backend=self.name, model=self.model)
+
+    def _completion(self, content: bytes, request: Request) -> Completion:
+        body = wire.parsed(content, f"The answer of {self._where}")
+        completion = wire.completion_of(body, model=self.model, request=request)
+        self._report(completion.extra)
+        model = completion.model or self.model
+        cost = self._cost(model, completion)
+        return self._told(replace(completion, model=model, cost=cost))
+
+    def _told(self, answer: T) -> T:
+        telemetry.tell(
+            "answered",
+            host=self.name,
+            path="/v1/chat/completions",
+            model=answer.model,
+            usage=answer.usage,
+            cost=answer.cost,
+        )
+        return answer
+
+    def _cost(self, model: str, answer: Completion | Chunk) -> Decimal | None:
+        if self._host.prices is None:
+            return Decimal(0)
+        return prices.cost(self._host.prices, model, answer.usage)
+
+    def _priced(self, chunk: Chunk) -> Chunk:
+        if chunk.extra:
+            self._report(chunk.extra)
+        if chunk.usage is None:
+            return chunk
+        return replace(chunk, cost=self._cost(chunk.model or self.model, chunk))
+
+    def _report(self, extra: Json) -> None:
+        """Tell, once for each, of what this version has no name for: the host has moved on."""
+        for field in extra:
+            telemetry.tell_once("wire.unknown", host=self.name, field=field)
+
+    async def _priceable(self) -> None:
+        # In a thread, because the event loop has other callers who should not wait for it.
+        if self._host.prices and not prices.loaded():
+            await asyncio.to_thread(prices.load)
+
+    def _read(
+        self, response: transport.Response, request: Request, deadline: Deadline
+    ) -> Iterator[Chunk]:
+        reader = wire.FrameReader(self.model, request)
+        guard = CallGuard(request, holds=self._holds_calls)
+        cut: Exception | None = None
+        with self._normalized(), self._learning(guard):
+            try:
+                for event in response.events():
+                    if (chunk := reader.read(event.data, event.event)) is not None:
+                        yield from guard.passed(self._priced(chunk))
+            except Exception as error:  # noqa: BLE001 - raised below
+                cut = error
+            # What the reader held back had come, however the stream ended.
+            if (last := reader.close()) is not None:
+                yield from guard.passed(self._priced(last))
+            self._check_end(reader, guard, cut)
+            if guard.asks_again:
+                again = self.complete(replace(request, deadline=deadline.left()))
+                yield from guard.mended(again)
+            else:
+                yield from guard.held
+
+    async def _aread(
+        self, response: transport.Response, request: Request, deadline: Deadline
+    ) -> AsyncIterator[Chunk]:
+        reader = wire.FrameReader(self.model, request)
+        guard = CallGuard(request, holds=self._holds_calls)
+        cut: Exception | None = None
+        with self._normalized(), self._learning(guard):
+            try:
+                async for event in response.aevents():
+                    if (chunk := reader.read(event.data, event.event)) is not None:
+                        for passed in guard.passed(self._priced(chunk)):
+                            yield passed
+            except Exception as error:  # noqa: BLE001 - raised below
+                cut = error
+            if (last := reader.close()) is not None:
+                for passed in guard.passed(self._priced(last)):
+                    yield passed
+            self._check_end(reader, guard, cut)
+            rest: Iterable[Chunk] = guard.held
+            if guard.asks_again:
+                again = await self.acomplete(replace(request, deadline=deadline.left()))
+                rest = guard.mended(again)
+            for chunk in rest:
+                yield chunk
+
+    @contextmanager
+    def _learning(self, guard: CallGuard) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._holds_calls = self._holds_calls or guard.saw_corrupt_calls
+
+    def _check_end(self, reader: wire.FrameReader, guard: CallGuard, cut: Exception | None) -> None:
+        if guard.counted is not None:
+            self._told(guard.counted)
+        if cut is not None:
+            raise cut
+        if not reader.finished:
+            raise ConnectFailed(f"{self._where} ended the stream before the answer was whole.")
+
+    def _failure(self, response: transport.Response, body: bytes, key: Key | None) -> BackendError:
+        if key is not None:
+            body = _without(key, body)
+        failure = wire.failure_of(
+            response.status,
+            response.headers,
+            body,
+            backend=self.name,
+            model=self.model,
+            where=self._host.title,
+        )
+        if isinstance(failure, AuthError) and self._host.key_variable:
+            failure.hint = f"Check {self._host.key_variable} and the account it belongs to."
+        if isinstance(failure, NotFound) and self._host.prices:
+            near = prices.nearest(self._host.prices, self.model)
+            if near and self.model not in near:
+                failure.hint = f"Nearest known models: {', '.join(near)}."
+        return failure
+
+
+class _Stream:
+    """A response and the chunks read from it; closing stops the server's work."""
+
+    def __init__(self, response: transport.Response, chunks: Iterator[Chunk]) -> None:
+        self._response = response
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self
+
+    def __next__(self) -> Chunk:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class _AsyncStream:
+    """The awaiting twin of _Stream."""
+
+    def __init__(self, response: transport.Response, chunks: AsyncIterator[Chunk]) -> None:
+        self._response = response
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        return await anext(self._chunks)
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def _brief(error: CoolingDown, failure: BackendError | None, deadline: Deadline) -> float:
+    """Seconds to wait for a key, where that is sooner than asking somebody else.
+
+    Raises:
+        BackendError: what this call has met, or that every key pauses for longer.
+    """
+    wait = error.retry_after or 0.0
+    left = deadline.left()
+    if failure is not None or wait > _BRIEFLY or (left is not None and wait >= left):
+        raise failure or error from None
+    return wait
+
+
+def _without(key: Key, body: bytes) -> bytes:
+    """The body with the key made unreadable: some servers repeat the one they refuse."""
+    if len(key.reveal()) < _SHORTEST_KEY:  # it may be a word of the message
+        return body
+    return body.replace(key.reveal().encode(), b"***")
+
+
+def _check_timeout(timeout: object) -> None:
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+        raise ConfigError(f"timeout is {timeout!r} and has to be seconds above 0.")

@@ -1,0 +1,26 @@
+"""The OpenAI-style chat format as Together and others speak it: pure functions, both ways."""
+
+from __future__ import annotations
+
+from aideon_core.backends.wire.answers import FrameReader, completion_of
+from aideon_core.backends.wire.calls import calls_are_whole, streams_corrupt_calls
+from aideon_core.backends.wire.facts import usage_of
+from aideon_core.backends.wire.failures import error_text, failure_of, pause_of
+from aideon_core.backends.wire.request import OPENAI, TOGETHER, RequestDialect, chat_body
+from aideon_core.backends.wire.values import parsed
+
+__all__ = [
+    "OPENAI",
+    "TOGETHER",
+    "FrameReader",
+    "RequestDialect",
+    "calls_are_whole",
+    "chat_body",
+    "completion_of",
+    "error_text",
+    "failure_of",
+    "parsed",
+    "pause_of",
+    "streams_corrupt_calls",
+    "usage_of",
+]

@@ -1,0 +1,108 @@
+"""What a request asks for, read and checked parameter by parameter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from aideon_testing.faults import Failure
+from aideon_testing.models import is_a
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from aideon_core.types import Json
+
+_T = TypeVar("_T")
+
+
+class Body:
+    """The parameters of a request; each method raises Failure when a value will not do.
+
+    A parameter that is ``null`` counts as not given, as it does for the API.
+
+    Args:
+        values: the JSON object sent.
+    """
+
+    def __init__(self, values: Json) -> None:
+        self._values = values
+
+    def model(self, models: Collection[str], *types: str) -> str:
+        """The model to use.
+
+        Args:
+            models: the ids served.
+            types: the kinds of model the endpoint takes; none takes every kind.
+        """
+        model = self._values.get("model")
+        if not isinstance(model, str):
+            raise Failure.missing("model")
+        if model not in models:
+            raise Failure.unknown_model(model)
+        if types and not is_a(model, *types):
+            raise Failure.invalid_input()
+        return model
+
+    def text(self, name: str) -> str:
+        """A text that must be given."""
+        value = self.required(name)
+        if not isinstance(value, str):
+            raise Failure.invalid_input()
+        return value
+
+    def prompt(self, name: str) -> str:
+        """A text that must be given and say something."""
+        if not (text := self.text(name)):
+            raise Failure.empty_prompt()
+        return text
+
+    def required(self, name: str) -> object:
+        """A value of any kind that must be given."""
+        if (value := self._values.get(name)) is None:
+            raise Failure.missing(name)
+        return value
+
+    def choice(self, name: str, choices: Collection[str], default: str) -> str:
+        """One of several words."""
+        value = self._given(name, str, default)
+        if value not in choices:
+            raise Failure.invalid_input()
+        return value
+
+    def flag(self, name: str) -> bool:
+        """A yes or no, by default no."""
+        return self._given(name, bool, default=False)
+
+    def integer(self, name: str, low: int, high: int | None = None) -> int | None:
+        """A whole number in a range, both ends included; ``None`` when it is not given."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise Failure.invalid_input()
+        if value < low or (high is not None and value > high):
+            raise Failure.invalid_input()
+        return value
+
+    def number(self, name: str) -> float | None:
+        """A number, ``None`` when it is not given."""
+        value = self._values.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise Failure.invalid_input()
+        return value
+
+    def texts(self, name: str) -> list[str]:
+        """Texts, or a single one; none when it is not given."""
+        value = self._values.get(name)
+        values = [] if value is None else [value] if isinstance(value, str) else value
+        if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
+            raise Failure.invalid_input()
+        return values
+
+    def _given(self, name: str, kind: type[_T], default: _T) -> _T:
+        value = self._values.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, kind):
+            raise Failure.invalid_input()
+        return value
