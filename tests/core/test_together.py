@@ -262,7 +262,7 @@ def test_loops_that_are_over_leave_no_connections(together):
 
     for _ in range(5):
         asyncio.run(once())
-    assert len(backend._channel._async_clients) <= 1
+    assert len(backend._sender.channel._async_clients) <= 1
 
 
 def test_the_environment_is_enough(together_env):

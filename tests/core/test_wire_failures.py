@@ -218,7 +218,11 @@ def test_the_hint_tells_how_long_to_wait():
     [
         ({}, None),
         ({"retry-after": "2"}, None),
-        ({"x-ratelimit-remaining": "0", "x-ratelimit-limit": "1", "x-ratelimit-reset": "2"}, 2.0),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-limit": "1", "x-ratelimit-reset": "2"}, 1.0),
+        (
+            {"x-ratelimit-remaining": "0", "x-ratelimit-limit": "0.25", "x-ratelimit-reset": "2"},
+            2.0,
+        ),
         ({"X-RateLimit-Remaining": "3", "x-ratelimit-limit": "1", "x-ratelimit-reset": "2"}, None),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-limit": "1", "x-ratelimit-reset": "0"}, None),
         (
@@ -240,7 +244,7 @@ def test_the_hint_tells_how_long_to_wait():
     ],
 )
 def test_an_answer_that_used_up_the_limit_asks_for_a_pause(headers, pause):
-    """Nothing left of a limit is a pause until it is reset; a good answer's retry-after is not."""
+    """Nothing left of a limit is a pause until one more is allowed; retry-after says nothing."""
     assert wire.pause_of(headers) == pause
 
 

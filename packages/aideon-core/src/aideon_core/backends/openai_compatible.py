@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -14,17 +13,10 @@ from aideon_core import prices, telemetry
 from aideon_core.backends import hosts, wire
 from aideon_core.backends.call_guard import CallGuard
 from aideon_core.backends.given import Given
+from aideon_core.backends.sender import Sender
 from aideon_core.config import Config
 from aideon_core.deadline import Deadline
-from aideon_core.errors import (
-    AuthError,
-    ConfigError,
-    ConnectFailed,
-    CoolingDown,
-    NotFound,
-    Offline,
-    RateLimited,
-)
+from aideon_core.errors import ConfigError, ConnectFailed, Offline
 from aideon_core.keys import KeyRing, hidden
 from aideon_core.types import Chunk, Completion
 
@@ -34,20 +26,14 @@ if TYPE_CHECKING:
 
     from aideon_core import transport
     from aideon_core.backends.hosts import Host
-    from aideon_core.errors import AideonError, BackendError
-    from aideon_core.keys import Key, Keys
+    from aideon_core.errors import AideonError
+    from aideon_core.keys import Keys
     from aideon_core.routing import Ability
     from aideon_core.types import Json, Request, Side
 
 T = TypeVar("T", Completion, Chunk)
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_FIRST_REFUSAL = 300
-# A source that makes up a new key each time must not keep one call busy for ever.
-_MOST_KEYS = 16
-_UNTOLD_PAUSE = 1.0
-_BRIEFLY = 1.0
-_SHORTEST_KEY = 8
 
 
 class OpenAICompatibleBackend:
@@ -99,9 +85,9 @@ class OpenAICompatibleBackend:
         given.check(api_key=api_key, base_url=base_url, timeout=timeout)
         self._root = hosts.root(base_url or given.base_url or self._host.base_url)
         self._where = hosts.shown(self._root)
-        self._timeout = timeout
         self._ring = None if given.has_key else self._keys(api_key)
-        self._channel = given.channel(f"{self._root}/v1/chat/completions", timeout)
+        channel = given.channel(f"{self._root}/v1/chat/completions", timeout)
+        self._sender = Sender(channel, self._ring, self._host, model)
         # Known of the model's family, or learned from the first corrupt stream.
         self._holds_calls = wire.streams_corrupt_calls(model)
 
@@ -126,7 +112,7 @@ class OpenAICompatibleBackend:
         """Answer in one piece; one POST for each key that has to be tried."""
         with self._normalized():
             deadline = Deadline(request.deadline)
-            response = self._send(self._body(request, stream=False), deadline)
+            response = self._sender.send(self._body(request, stream=False), deadline)
             return self._completion(response.read(), request)
 
     async def acomplete(self, request: Request) -> Completion:
@@ -134,14 +120,14 @@ class OpenAICompatibleBackend:
         await self._priceable()
         with self._normalized():
             deadline = Deadline(request.deadline)
-            response = await self._asend(self._body(request, stream=False), deadline)
+            response = await self._sender.asend(self._body(request, stream=False), deadline)
             return self._completion(await response.aread(), request)
 
     def stream(self, request: Request) -> _Stream:
         """Start an answer; returns once the server has accepted the request."""
         with self._normalized():
             deadline = Deadline(request.deadline)
-            response = self._send(self._body(request, stream=True), deadline)
+            response = self._sender.send(self._body(request, stream=True), deadline)
         return _Stream(response, self._read(response, request, deadline))
 
     async def astream(self, request: Request) -> _AsyncStream:
@@ -149,16 +135,16 @@ class OpenAICompatibleBackend:
         await self._priceable()
         with self._normalized():
             deadline = Deadline(request.deadline)
-            response = await self._asend(self._body(request, stream=True), deadline)
+            response = await self._sender.asend(self._body(request, stream=True), deadline)
         return _AsyncStream(response, self._aread(response, request, deadline))
 
     def close(self) -> None:
         """Close the blocking connections."""
-        self._channel.close()
+        self._sender.channel.close()
 
     async def aclose(self) -> None:
         """Close the connections of the running loop, and the blocking ones."""
-        await self._channel.aclose()
+        await self._sender.channel.aclose()
 
     def _keys(self, api_key: Keys | None) -> KeyRing | None:
         variable = self._host.key_variable
@@ -173,67 +159,6 @@ class OpenAICompatibleBackend:
         if (reason := self.unavailable()) is not None:
             raise reason
         return wire.chat_body(request, self.model, stream=stream, dialect=self._host.dialect)
-
-    def _send(self, body: Json, deadline: Deadline) -> transport.Response:
-        """Ask with one key after the other, until one is not refused or limited."""
-        tried: list[Key | None] = []
-        failure: BackendError | None = None
-        while True:
-            try:
-                key = self._ring.lease() if self._ring else None
-            except CoolingDown as error:
-                time.sleep(_brief(error, failure, deadline))
-                continue
-            if key in tried or len(tried) == _MOST_KEYS:
-                raise failure or AssertionError
-            tried.append(key)
-            response = self._channel.post(body, key, deadline)
-            if response.status < _FIRST_REFUSAL:
-                self._answered(key, response)
-                return response
-            failure = self._failure(response, response.read(), key)
-            if not self._may_pass_with_another(key, failure):
-                raise failure
-            if self._ring and key and isinstance(failure, AuthError):
-                self._ring.refused(key)
-
-    async def _asend(self, body: Json, deadline: Deadline) -> transport.Response:
-        """Ask with one key after the other; see ``_send``."""
-        tried: list[Key | None] = []
-        failure: BackendError | None = None
-        while True:
-            try:
-                key = await self._ring.alease() if self._ring else None
-            except CoolingDown as error:
-                await asyncio.sleep(_brief(error, failure, deadline))
-                continue
-            if key in tried or len(tried) == _MOST_KEYS:
-                raise failure or AssertionError
-            tried.append(key)
-            response = await self._channel.apost(body, key, deadline)
-            if response.status < _FIRST_REFUSAL:
-                self._answered(key, response)
-                return response
-            failure = self._failure(response, await response.aread(), key)
-            if not self._may_pass_with_another(key, failure):
-                raise failure
-            if self._ring and key and isinstance(failure, AuthError):
-                await self._ring.arefused(key)
-
-    def _answered(self, key: Key | None, response: transport.Response) -> None:
-        if self._ring is None or key is None:
-            return
-        self._ring.answered(key)
-        if pause := wire.pause_of(response.headers):
-            self._ring.paused(key, pause)
-
-    def _may_pass_with_another(self, key: Key | None, failure: BackendError) -> bool:
-        if self._ring is None or key is None:
-            return False
-        if isinstance(failure, RateLimited):
-            told = failure.retry_after
-            self._ring.paused(key, _UNTOLD_PAUSE if told is None else told)
-        return isinstance(failure, AuthError | RateLimited)
 
     def _normalized(self) -> AbstractContextManager[None]:
         from aideon_core import transport
@@ -344,25 +269,6 @@ class OpenAICompatibleBackend:
         if not reader.finished:
             raise ConnectFailed(f"{self._where} ended the stream before the answer was whole.")
 
-    def _failure(self, response: transport.Response, body: bytes, key: Key | None) -> BackendError:
-        if key is not None:
-            body = _without(key, body)
-        failure = wire.failure_of(
-            response.status,
-            response.headers,
-            body,
-            backend=self.name,
-            model=self.model,
-            where=self._host.title,
-        )
-        if isinstance(failure, AuthError) and self._host.key_variable:
-            failure.hint = f"Check {self._host.key_variable} and the account it belongs to."
-        if isinstance(failure, NotFound) and self._host.prices:
-            near = prices.nearest(self._host.prices, self.model)
-            if near and self.model not in near:
-                failure.hint = f"Nearest known models: {', '.join(near)}."
-        return failure
-
 
 class _Stream:
     """A response and the chunks read from it; closing stops the server's work."""
@@ -396,26 +302,6 @@ class _AsyncStream:
 
     async def aclose(self) -> None:
         await self._response.aclose()
-
-
-def _brief(error: CoolingDown, failure: BackendError | None, deadline: Deadline) -> float:
-    """Seconds to wait for a key, where that is sooner than asking somebody else.
-
-    Raises:
-        BackendError: what this call has met, or that every key pauses for longer.
-    """
-    wait = error.retry_after or 0.0
-    left = deadline.left()
-    if failure is not None or wait > _BRIEFLY or (left is not None and wait >= left):
-        raise failure or error from None
-    return wait
-
-
-def _without(key: Key, body: bytes) -> bytes:
-    """The body with the key made unreadable: some servers repeat the one they refuse."""
-    if len(key.reveal()) < _SHORTEST_KEY:  # it may be a word of the message
-        return body
-    return body.replace(key.reveal().encode(), b"***")
 
 
 def _check_timeout(timeout: object) -> None:

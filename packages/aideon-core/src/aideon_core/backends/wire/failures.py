@@ -143,14 +143,23 @@ def _inner(part: Mapping[str, Any]) -> object:
 def pause_of(headers: Mapping[str, str]) -> float | None:
     """Seconds until more may be asked, of an answer that used up what was allowed.
 
-    ``retry-after`` does not say so: it is on every good answer.
+    ``retry-after`` does not say so: it is on every good answer. Limits are per second and may
+    be fractions: one request every six seconds is 0.1666666667.
+
+    Args:
+        headers: the response's; names in lower case, or a mapping that does not mind.
     """
-    headers = {name.lower(): value for name, value in headers.items()}
-    for kind in ("", "-tokens"):
-        left = _number(headers.get(f"x-ratelimit-remaining{kind}"))
-        # Nothing left of nothing is no limit: some models have none for tokens.
-        if left == 0 and _number(headers.get(f"x-ratelimit-limit{kind}")):
-            return _number(headers.get("x-ratelimit-reset")) or None
+    reset = _number(headers.get("x-ratelimit-reset"))
+    if reset == 0:
+        return None
+    requests = _number(headers.get("x-ratelimit-limit"))
+    if requests and _number(headers.get("x-ratelimit-remaining")) == 0:
+        # One more is allowed long before all of them are.
+        return min(1 / requests, reset) if reset else 1 / requests
+    tokens = _number(headers.get("x-ratelimit-limit-tokens"))
+    # Nothing left of nothing is no limit: some models have none for tokens.
+    if tokens and _number(headers.get("x-ratelimit-remaining-tokens")) == 0:
+        return reset
     return None
 
 
