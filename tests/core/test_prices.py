@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import genai_prices
+from genai_prices import data_snapshot
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from aideon_core import prices
 from aideon_core.types import Usage
 
@@ -16,6 +21,33 @@ def test_a_known_price_is_exact_and_grows_with_the_tokens():
     assert isinstance(one, Decimal)
     assert one > 0
     assert prices.cost("together", MODEL, Usage(2000, 200)) == 2 * one
+
+
+MODELS = [
+    (provider.id, model.id)
+    for provider in data_snapshot.get_snapshot().providers
+    for model in provider.models
+]
+
+
+@given(
+    st.sampled_from(MODELS),
+    st.integers(0, 10**7),
+    st.integers(0, 10**7),
+    st.integers(0, 10**7),
+)
+@settings(deadline=None)
+def test_a_cost_is_what_the_price_data_says(named, read, written, cached):
+    """For any model and any counts, the cost is exactly the price library's own sum."""
+    provider, model = named
+    counts = {"input_tokens": read, "output_tokens": written, "cache_read_tokens": cached or None}
+    try:
+        expected = genai_prices.calc_price(
+            genai_prices.Usage(**counts), model, provider_id=provider
+        ).total_price
+    except (LookupError, ValueError):
+        expected = None
+    assert prices.cost(provider, model, Usage(read, written, cached)) == expected
 
 
 def test_what_is_not_known_is_none():

@@ -149,17 +149,17 @@ def pause_of(headers: Mapping[str, str]) -> float | None:
     Args:
         headers: the response's; names in lower case, or a mapping that does not mind.
     """
-    reset = _number(headers.get("x-ratelimit-reset"))
-    if reset == 0:
-        return None
-    requests = _number(headers.get("x-ratelimit-limit"))
-    if requests and _number(headers.get("x-ratelimit-remaining")) == 0:
-        # One more is allowed long before all of them are.
-        return min(1 / requests, reset) if reset else 1 / requests
-    tokens = _number(headers.get("x-ratelimit-limit-tokens"))
-    # Nothing left of nothing is no limit: some models have none for tokens.
-    if tokens and _number(headers.get("x-ratelimit-remaining-tokens")) == 0:
-        return reset
+    for kind in ("", "-tokens"):
+        if _number(headers.get(f"x-ratelimit-remaining{kind}")) != 0:
+            continue
+        reset = _number(headers.get("x-ratelimit-reset"))
+        limit = _number(headers.get(f"x-ratelimit-limit{kind}"))
+        # Nothing left of nothing is no limit: some models have none for tokens.
+        if not limit or reset == 0:
+            continue
+        # One more request is allowed long before all of them are.
+        waits = (reset, None if kind else 1 / limit)
+        return min((wait for wait in waits if wait is not None), default=None)
     return None
 
 
