@@ -59,7 +59,7 @@ def test_calls_held_back_pass_when_they_are_whole():
     guard = CallGuard(ASKED, holds=True)
     assert through(guard, [*SOUND, END]) == SOUND[:1]
     assert not guard.asks_again
-    assert guard.held == [*SOUND[1:], END]
+    assert guard.sound == [*SOUND[1:], END]
 
 
 def test_calls_held_back_are_replaced_when_they_are_not():

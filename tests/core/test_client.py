@@ -142,7 +142,7 @@ async def test_a_dead_cloud_falls_back_to_local(make):
         ({"max_tokens": 1.5}, "whole number"),
         ({"seed": "a"}, "whole number"),
         ({"stop": [5]}, "list of texts"),
-        ({"tools": "abc"}, "list of tool schemas"),
+        ({"tools": "abc"}, "list of functions or tool schemas"),
         ({"response_format": "json_object"}, "has to be an object"),
         ({"tool_choice": "any"}, "auto, none, required"),
     ],

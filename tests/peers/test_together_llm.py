@@ -161,3 +161,21 @@ def test_a_limit_is_waited_out(llm_over, together):
     together.script.say("Now.")
     assert llm_over(max_retries=1).complete("Hello?").text == "Now."
     assert len(together.requests) == 2
+
+
+def test_the_base_has_to_be_given_beside_together_env(together_env):
+    """With api_base, the key of the environment and nothing else is needed."""
+    together_env.script.say("2 and 3.")
+    with httpx.Client() as client:
+        llm = TogetherLLM(
+            model=MODEL, api_base=f"{together_env.base_url}/v1", http_client=client, max_retries=0
+        )
+        assert llm.complete("Name two primes.").text == "2 and 3."
+    assert together_env.requests[0].key == together_env.api_key
+
+
+def test_no_variable_gives_the_base(together_env):
+    """The day TogetherLLM reads one, together_env is to set it."""
+    llm = TogetherLLM(model=MODEL)
+    assert llm.api_base == "https://api.together.xyz/v1"
+    assert together_env.requests == []

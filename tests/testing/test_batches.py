@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from together import AsyncTogether, BadRequestError, NotFoundError, Together
 
 from aideon_core.types import Chunk
-from aideon_testing import Failure, LoopbackTogether, Reply, multipart
+from aideon_testing import Failure, LoopbackTogether, Recordings, Reply, multipart
 from aideon_testing.endpoints.batch_lines import Line, read
 
 MODEL = "openai/gpt-oss-120b"
@@ -34,6 +34,23 @@ def sdk(together):
 def line(custom_id, text="Hi", **changes):
     body = {"model": MODEL, "messages": [{"role": "user", "content": text}]}
     return {"custom_id": custom_id, "body": body | changes}
+
+
+def test_a_batch_needs_no_key_where_none_is_asked_for():
+    """Behind recordings, which ask for no key, a batch without one is made and done."""
+    with (
+        LoopbackTogether(Recordings([], pass_through=True)) as together,
+        httpx2.Client(base_url=together.base_url) as client,
+    ):
+        fields = {"file_name": "a.jsonl", "purpose": "batch-api", "file_type": "jsonl"}
+        form = {name: (None, value) for name, value in fields.items()}
+        form["file"] = ("a.jsonl", jsonl(line("one")))
+        file = client.post("/v1/files/upload", files=form).json()
+        asked = {"endpoint": CHAT, "input_file_id": file["id"]}
+        made = client.post(BATCHES, json=asked)
+        assert made.status_code == 201
+        job = [client.get(f"{BATCHES}/{made.json()['job']['id']}").json() for _ in range(2)][-1]
+    assert job["status"] == "COMPLETED"
 
 
 def jsonl(*rows):

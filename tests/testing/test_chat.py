@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 
 import httpx2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aideon_core.types import Chunk, TokenLogprob, ToolCall, Usage
 from aideon_testing import BrokenOff, LoopbackTogether, Reply
+from aideon_testing.script import pieces
 
 CHAT = "/v1/chat/completions"
+MODEL = "openai/gpt-oss-120b"
 
 
 def test_a_scripted_text_is_the_answer(together, client, chat_body):
@@ -69,6 +74,26 @@ def test_a_tool_call_is_answered_with_empty_text(together, client, chat_body):
     assert call["function"] == {"name": "get_weather", "arguments": '{"city": "Oslo"}'}
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_no_two_tool_calls_of_a_server_have_one_id(chat_body, streamed):
+    """Agents side by side never mix up their calls; a server like it gives the same ids."""
+
+    def ids() -> list[str]:
+        with (
+            LoopbackTogether() as server,
+            httpx2.Client(base_url=server.base_url, headers={"authorization": "Bearer k"}) as http,
+        ):
+            for _ in range(4):
+                server.script.call("f", x=1)
+            bodies = (chat_body, chat_body, chat_body | {"n": 2})
+            texts = [http.post(CHAT, json=body | {"stream": streamed}).text for body in bodies]
+        return re.findall(r"call_[0-9a-f]{24}", "".join(texts))
+
+    first = ids()
+    assert len(first) == len(set(first)) == 4
+    assert ids() == first
+
+
 def test_tool_call_ids_given_by_the_test_are_kept(together, client, chat_body):
     """A test can name its calls."""
     calls = (ToolCall("call_a", "f", "{}"), ToolCall("call_b", "g", "{}"))
@@ -120,6 +145,46 @@ def test_limits_of_the_request_apply_to_scripted_text(
     body = client.post(CHAT, json=chat_body | parameters).json()
     assert body["choices"][0]["message"]["content"] == text
     assert body["choices"][0]["finish_reason"] == finish_reason
+
+
+CALLS = (ToolCall("a", "f", '{"x": 1}'), ToolCall("b", "g", "{}"))
+
+
+@given(limit=st.integers(0, 20), text=st.sampled_from(["", "Let me see."]), streamed=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_a_tool_call_is_cut_where_its_tokens_end(limit, text, streamed):
+    """A model that may say no more leaves its call unfinished, and the reason is "length"."""
+    messages = [{"role": "user", "content": "Hi"}]
+    body = {"model": MODEL, "messages": messages, "max_tokens": limit, "stream": streamed}
+    with LoopbackTogether() as server:
+        server.script.reply(Reply(text, tool_calls=CALLS))
+        url, headers = server.base_url + CHAT, {"authorization": "Bearer k"}
+        told = httpx2.post(url, json=body, headers=headers).text
+    lines = [line.removeprefix("data: ") for line in told.split("\n\n") if "[DONE]" not in line]
+    answers = [json.loads(line) for line in (lines if streamed else [told]) if line]
+    choices = [choice for answer in answers for choice in answer["choices"]]
+    messages = [choice["delta" if streamed else "message"] for choice in choices]
+    calls = [call for message in messages for call in message.get("tool_calls") or ()]
+    ours = "".join(message["content"] for message in messages)
+    ours += "".join(call["function"]["arguments"] for call in calls)
+    whole = len(pieces(text)) + sum(1 + len(pieces(call.arguments)) for call in CALLS)
+    said = text + "".join(call.arguments for call in CALLS)
+    assert answers[-1]["usage"]["completion_tokens"] == min(limit, whole)
+    finish = "tool_calls" if limit >= whole else "length"
+    assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == [finish]
+    assert said.startswith(ours)
+    assert (ours == said) == (limit >= whole)
+
+
+def test_no_tokens_are_no_answer(together, client, chat_body):
+    """max_tokens 0 gets nothing of the answer, in chat and in completions."""
+    together.script.say("One.", "One.")
+    asked = {"model": MODEL, "max_tokens": 0}
+    (chat,) = client.post(CHAT, json=chat_body | asked).json()["choices"]
+    body = asked | {"prompt": "Count."}
+    (completion,) = client.post("/v1/completions", json=body).json()["choices"]
+    assert (chat["message"]["content"], chat["finish_reason"]) == ("", "length")
+    assert (completion["text"], completion["finish_reason"]) == ("", "length")
 
 
 def test_reasoning_counts_as_output(together, client, chat_body):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -100,12 +101,126 @@ INVALID = "Input validation error"
         (V4, {"response_format": {"type": "yaml"}}, INVALID),
         (V4, {"response_format": {"type": "json_schema"}}, INVALID),
         (V4, {"response_format": {"type": "regex"}}, INVALID),
+        (V4, {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}, INVALID),
     ],
 )
 def test_what_a_model_cannot_do_is_a_400(server, model, parameters, message):
     """The script is left alone, and the message is the API's own."""
     assert error(ask(server, model, **parameters)) == (400, message)
     assert len(server.script) == 0
+
+
+WRONG = [
+    *({name: "hot"} for name in ("temperature", "top_p", "min_p", "presence_penalty")),
+    *({"temperature": value} for value in (True, [], math.nan, math.inf)),
+    *({name: "yes"} for name in ("stream", "echo", "seed", "top_k", "logit_bias")),
+    *({"seed": value} for value in (1.5, math.nan, {}, [1])),
+    *({"stream": value} for value in (1, {})),
+    *({"max_tokens": value} for value in (-1, 1.0, "5", True)),
+    {"stop": [1]},
+    {"context_length_exceeded_behavior": "ignore"},
+    {"prompt": "x", "n": 0},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+def test_chat_and_completions_refuse_alike(server, path, wrong):
+    """A parameter of the wrong kind is a 400 wherever it is sent, and costs no answer."""
+    server.script.say("Kept.")
+    body = {"model": V4, "messages": [{"role": "user", "content": "Hi"}], "prompt": "Hi"} | wrong
+    content = json.dumps(body).encode()
+    response = httpx2.post(server.base_url + path, content=content, headers=HEADERS)
+    assert error(response) == (400, INVALID)
+    assert len(server.script) == 1
+
+
+CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+TEXT = {"type": "text", "text": "Hi"}
+PICTURE = {"type": "image_url", "image_url": {"url": "data:,"}}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        "Hi",
+        {"content": "Hi"},
+        {"role": 3, "content": "Hi"},
+        {"role": "wizard", "content": "Hi"},
+        {"role": "user"},
+        {"role": "user", "content": {"text": "Hi"}},
+        {"role": "user", "content": ["Hi"]},
+        {"role": "user", "content": [TEXT, {"type": ["text"]}]},
+        {"role": "user", "content": [{"type": "text"}]},
+        {"role": "user", "content": [{"type": "image_url"}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {}}]},
+        {"role": "user", "content": [{"type": "input_audio", "input_audio": "x"}]},
+        {"role": "tool", "content": "Rain."},
+        {"role": "tool", "content": "Rain.", "tool_call_id": 3},
+        {"role": "assistant", "tool_calls": "x"},
+        {"role": "assistant", "tool_calls": [{}]},
+        {"role": "assistant", "tool_calls": [CALL, {"id": "b", "function": {"name": "f"}}]},
+        {"role": "assistant", "tool_calls": [CALL | {"id": 5}]},
+    ],
+    ids=str,
+)
+def test_what_is_no_message_is_a_400(server, message):
+    """One message that is none is enough, wherever it stands."""
+    right = {"role": "user", "content": "Hi"}
+    assert error(ask(server, V4, messages=[right, message, right])) == (400, INVALID)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *({"role": role, "content": "Hi"} for role in ("system", "developer", "function")),
+        {"role": "user", "content": [TEXT, PICTURE], "name": "me", "tool_calls": None},
+        {"role": "assistant", "content": None, "tool_calls": [CALL | {"index": 0}]},
+        {"role": "assistant", "content": [TEXT], "reasoning": "So."},
+        {"role": "assistant"},
+        {"role": "tool", "content": "Rain.", "tool_call_id": "a"},
+    ],
+    ids=str,
+)
+def test_every_message_that_clients_send_is_taken(server, message):
+    """All roles, parts and calls that are documented or on record, OpenAI's developer too."""
+    asked = [message, {"role": "user", "content": "Hi"}]
+    assert ask(server, V4, messages=asked).status_code == 200
+
+
+def test_a_conversation_has_to_be_there(server):
+    """A request without messages says which parameter is missing."""
+    response = ask(server, V4, messages=None)
+    assert error(response) == (400, "Invalid request")
+    assert response.json()["error"]["param"] == "messages"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"tools": tools} for tools in ({}, "f", [{}], ["f"], [TOOL, {"type": "function"}])),
+        {"tools": [{"type": "web_search", "function": {"name": "f"}}]},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": "x"}}]},
+        *({"tools": [TOOL], "tool_choice": choice} for choice in (5, ["a"], "bogus", {})),
+        *({name: "x"} for name in ("reasoning", "chat_template_kwargs")),
+        {"reasoning_effort": 3},
+    ],
+    ids=str,
+)
+def test_what_are_no_tools_is_a_400(server, wrong):
+    """Tools are functions with names, and a choice is a known word or one of the names."""
+    assert error(ask(server, V4, **wrong)) == (400, INVALID)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [None, "auto", "none", "required", "square_root", {"function": {"name": "square_root"}}],
+    ids=str,
+)
+def test_every_tool_choice_of_the_api_is_taken(server, choice):
+    """Words, a tool's name, and OpenAI's object with or without its type."""
+    assert ask(server, V4, tools=[TOOL], tool_choice=choice).status_code == 200
 
 
 def test_gemma_refuses_a_number_of_logprobs(server):
@@ -138,3 +253,21 @@ def test_a_model_without_an_engine_is_a_400():
     status, message = error(answer(DEDICATED))
     assert status == 400
     assert message.startswith("Unable to access non-serverless model any/model.")
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"), [(CHAT, {}), ("/v1/completions", {"prompt": "Hi"})], ids=["chat", "text"]
+)
+def test_a_model_that_is_listed_is_served(path, asked):
+    """A model known to need an endpoint is refused, until a server is given it by name."""
+    model = "Qwen/Qwen2.5-14B-Instruct"
+    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], **asked}
+    with LoopbackTogether() as usual, LoopbackTogether(models=[model]) as own:
+        refused, served = (
+            httpx2.post(server.base_url + path, json=body, headers=HEADERS)
+            for server in (usual, own)
+        )
+    assert served.status_code == 200
+    status, message = error(refused)
+    assert status == 400
+    assert message.startswith(f"Unable to access non-serverless model {model}.")

@@ -209,6 +209,15 @@ def test_qwen3_finishes_a_call_twice_and_differently(server):
     assert "logprobs" not in told[-1]["choices"][0]
 
 
+def test_a_cut_call_is_never_finished_as_a_whole_one(server):
+    """The first finish reason is what clients go by, so it says that tokens ran out."""
+    for model in CALLERS:
+        server.script.reply(Reply(tool_calls=(CALL,)))
+        told = choices(stream(server, model, tools=[TOOL], max_tokens=3))
+        reasons = [one["finish_reason"] for one in told if one["finish_reason"]]
+        assert reasons[0] == "length", model
+
+
 def test_qwen3_coder_streams_calls_beside_the_delta(server):
     """The whole call stands in the choice, with index -1."""
     server.script.reply(Reply(tool_calls=(CALL,)))

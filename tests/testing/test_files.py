@@ -334,7 +334,15 @@ def test_an_aborted_upload_leaves_nothing(client):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"num_parts": 0}, {"num_parts": 251}, {"file_size": 51 * 2**30}, {"file_size": "7"}]
+    "changes",
+    [
+        {"num_parts": 0},
+        {"num_parts": 251},
+        {"file_size": 51 * 2**30},
+        {"file_size": "7"},
+        {"file_size": True},
+        {"num_parts": True},
+    ],
 )
 def test_an_upload_in_parts_has_limits(client, changes):
     """Too many parts, too many bytes and what is no number are refused."""

@@ -169,6 +169,50 @@ def test_setting_limits_starts_anew_and_unlimited_says_what_the_wire_does(togeth
     assert [told(ask(), "-limit", "-remaining") for _ in range(5)] == [usual] * 5
 
 
+def test_what_the_api_does_not_limit_is_not_limited(together, client, ask, clock):
+    """Uploads, pictures, the list of models and what is not there cost and need no request."""
+    together.limits = RateLimits(requests_per_second=0.1, clock=clock)
+    fields = {"file_name": "a.jsonl", "purpose": "eval", "file_type": "jsonl"}
+    form = {name: (None, value) for name, value in fields.items()}
+    presigned = client.post("/v1/files", files=form).headers["location"]
+    picture = {"model": "black-forest-labs/FLUX.1-schnell", "prompt": "A fox."}
+    other = {"authorization": "Bearer other"}
+    drawn = client.post("/v1/images/generations", json=picture, headers=other)
+    shown = drawn.json()["data"][0]["url"]
+    assert ask("any").status_code == 429
+    for _ in range(3):
+        assert httpx2.put(presigned, content=b"{}").status_code == 200
+        assert httpx2.get(shown).status_code == 200
+        assert client.get("/v1/models").status_code == 200
+        assert client.post("/nowhere").status_code == 404
+    assert ask("fresh").status_code == 200
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-oss-120b", "meta-llama/Llama-Vision-Free"])
+@pytest.mark.parametrize(
+    ("limits", "unset"),
+    [
+        ({"tokens_per_second": 2}, ("-limit", "-remaining")),
+        ({"requests_per_second": 0.25}, ("-limit-tokens", "-remaining-tokens")),
+    ],
+)
+def test_a_refusal_contradicts_no_answer_before_it(chat_body, clock, model, limits, unset):
+    """What is not limited is told by a 429 as by the answers before it."""
+    limited = RateLimits(**limits, clock=clock)
+    with LoopbackTogether(models=[model], limits=limited) as together:
+        url, headers = together.base_url + CHAT, {"authorization": "Bearer k"}
+        answers = [
+            httpx2.post(url, json=chat_body | {"model": model}, headers=headers) for _ in range(2)
+        ]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert told(answers[0], *unset) == told(answers[1], *unset)
+    assert told(answers[0], "-limit", "-limit-tokens") == told(
+        answers[1], "-limit", "-limit-tokens"
+    )
+    message = answers[1].json()["error"]["message"]
+    assert f"({float(told(answers[0], '-limit-tokens')[0]):.10g} TPS)" in message
+
+
 def test_real_time_works_too(chat_body):
     """Without a clock of the test's the limits go by the machine's."""
     with LoopbackTogether(limits=RateLimits(requests_per_second=20, burst=0.05)) as together:
@@ -252,7 +296,7 @@ def test_a_server_may_take_several_keys(chat_body):
     """api_key may be a list; any of them is good, and the first is the server's api_key."""
     with LoopbackTogether(api_key=["a", "b"]) as together:
         assert together.api_key == "a"
-        url = f"{together.base_url}/v1/models"
+        url = f"{together.base_url}/v1/files"
         statuses = [
             httpx2.get(url, headers={"authorization": f"Bearer {key}"}).status_code
             for key in ("a", "b", "c")
@@ -301,14 +345,14 @@ def test_a_key_can_run_out_of_credit(together, ask):
 
 @pytest.fixture
 def cassette(tmp_path: Path) -> Recordings:
-    """One recorded list of models, as a recorder writes it."""
-    content = json.dumps([{"id": "a/recorded"}])
+    """One recorded list of files, as a recorder writes it."""
+    content = json.dumps([{"id": "recorded"}])
     recorded = {
         "interactions": [
             {
                 "request": {
                     "method": "GET",
-                    "uri": "https://api.together.xyz/v1/models",
+                    "uri": "https://api.together.xyz/v1/files",
                     "headers": {},
                     "body": None,
                 },
@@ -324,7 +368,7 @@ def cassette(tmp_path: Path) -> Recordings:
         ],
         "version": 1,
     }
-    (tmp_path / "models.yaml").write_text(json.dumps(recorded))
+    (tmp_path / "files.yaml").write_text(json.dumps(recorded))
     return Recordings.load(tmp_path)
 
 
@@ -332,9 +376,9 @@ def test_recordings_answer_below_faults_keys_and_limits(cassette, clock):
     """A replayed server can be broken, limited and lose its keys like any other."""
     limits = RateLimits(requests_per_second=1, burst=2, clock=clock)
     with LoopbackTogether(cassette, limits=limits) as together:
-        url = f"{together.base_url}/v1/models"
+        url = f"{together.base_url}/v1/files"
         answer = httpx2.get(url)
-        assert answer.json() == [{"id": "a/recorded"}]
+        assert answer.json() == [{"id": "recorded"}]
         assert answer.headers.get_list("set-cookie") == ["a=1", "b=2"]
         together.faults.next(Failure.server_error())
         assert httpx2.get(url).status_code == 500
@@ -346,6 +390,6 @@ def test_recordings_answer_below_faults_keys_and_limits(cassette, clock):
 def test_recordings_ask_for_a_key_when_one_is_named(cassette):
     """api_key holds for replayed answers too."""
     with LoopbackTogether(cassette, api_key="right") as together:
-        url = f"{together.base_url}/v1/models"
+        url = f"{together.base_url}/v1/files"
         assert httpx2.get(url).status_code == 401
         assert httpx2.get(url, headers={"authorization": "Bearer right"}).status_code == 200

@@ -9,15 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
+from together import Together
 
-from aideon_testing import LoopbackTogether, Reply, engines
+from aideon_testing import Failure, LoopbackTogether, Match, Reply, engines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,12 +86,74 @@ def test_large_requests_are_read_whole(together, client, chat_body):
     assert together.requests[0].body["messages"] == messages
 
 
-def test_bytes_that_are_no_http_end_the_connection(together, client, chat_body):
-    """Nonsense on one connection is answered by closing it, and by nothing worse."""
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\x16\x03\x01 nonsense\r\n\r\n", 400),
+        (b"POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nA: " + b"a" * 1_000_000, 431),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+    ],
+    ids=["nonsense", "length", "chunk", "large", "encoding"],
+)
+def test_bytes_that_are_no_http_are_answered_and_end_the_connection(
+    together, client, chat_body, sent, status
+):
+    """What cannot be read gets HTTP's own error, with the reason, and harms no other."""
     port = httpx2.URL(together.base_url).port
-    with socket.create_connection(("127.0.0.1", port)) as raw:
-        raw.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
-        assert raw.recv(1024) == b""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+        raw.sendall(sent)
+        answer = b""
+        while part := raw.recv(1024):
+            answer += part
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"connection: close\r\n" in answer.lower()
+    assert b"This is no HTTP request: " in answer
+    assert client.post(CHAT, json=chat_body).is_success
+    assert len(together.requests) == 1
+
+
+def test_a_client_that_goes_away_in_its_request_harms_nobody(together, client, chat_body, caplog):
+    """A request that never ends is dropped without a word."""
+    port = httpx2.URL(together.base_url).port
+    for sent in (b"POST / HT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx"):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+            raw.sendall(sent)
+            raw.shutdown(socket.SHUT_WR)
+            assert raw.recv(1024) == b""
+    assert client.post(CHAT, json=chat_body).is_success
+    assert not caplog.records
+
+
+def test_more_clients_than_usual_can_wait_at_once(together):
+    """Hundreds of connections are taken in while an answerer keeps the server busy."""
+    busy, go_on = threading.Event(), threading.Event()
+
+    def hold(_: object) -> bool:
+        busy.set()
+        return go_on.wait(10)
+
+    together.faults.next(Failure.server_error(), on=Match(where=hold))
+    address = ("127.0.0.1", httpx2.URL(together.base_url).port)
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        first = pool.submit(httpx2.get, f"{together.base_url}/v1/models", timeout=20)
+        assert busy.wait(10)
+        for _ in range(min(300, socket.SOMAXCONN)):
+            # One that finds no room waits for a second try, which this timeout forbids.
+            stack.enter_context(socket.create_connection(address, timeout=0.5))
+        go_on.set()
+        assert first.result().status_code == 500
+
+
+def test_head_is_answered_as_get_without_the_body(together, client, chat_body):
+    """HEAD tells the headers of GET, its length among them; where no GET is, it is a 405."""
+    got, headed = client.get("/v1/models"), client.head("/v1/models")
+    assert headed.status_code == got.status_code == 200
+    assert headed.content == b""
+    for name in ("content-type", "content-length", "etag"):
+        assert headed.headers[name] == got.headers[name]
+    assert client.head(CHAT).status_code == 405
     assert client.post(CHAT, json=chat_body).is_success
 
 
@@ -133,8 +197,25 @@ def test_together_env_points_the_environment_at_the_server(together_env):
     """One fixture is all that code under test needs to find the server."""
     assert os.environ["TOGETHER_BASE_URL"] == together_env.base_url
     assert os.environ["TOGETHER_API_BASE"] == f"{together_env.base_url}/v1"
+    assert os.environ["TOGETHER_AI_API_BASE"] == f"{together_env.base_url}/v1"
     headers = {"authorization": f"Bearer {os.environ['TOGETHER_API_KEY']}"}
     assert httpx2.get(f"{together_env.base_url}/v1/models", headers=headers).is_success
+
+
+@pytest.fixture
+def surroundings(monkeypatch):
+    """A developer's own environment."""
+    monkeypatch.setenv("TOGETHER_PROJECT_ID", "proj_real")
+    monkeypatch.setenv("TOGETHER_CUSTOM_HEADERS", "X-Real: yes")
+
+
+@pytest.mark.usefixtures("surroundings")
+def test_nothing_of_the_real_account_reaches_the_server(together_env, chat_body):
+    """The project and the headers of the surrounding environment are not sent."""
+    with Together() as sdk:
+        assert sdk.project_id is None
+        assert sdk.chat.completions.create(**chat_body).choices
+    assert "x-real" not in together_env.requests[0].headers
 
 
 def test_the_plugin_costs_nothing_until_it_is_used():

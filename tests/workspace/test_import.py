@@ -43,11 +43,13 @@ print(json.dumps({{
 
 HEAVY = {
     "crewai",
+    "docstring_parser",
     "genai_prices",
     "httpx",
     "httpx2",
     "huggingface_hub",
     "jinja2",
+    "jsonschema_rs",
     "langchain_core",
     "llama_cpp",
     "llama_index.core",

@@ -3,10 +3,12 @@
 from aideon_core.backends.llama_cpp import LlamaCppBackend
 from aideon_core.backends.openai_compatible import OpenAICompatibleBackend
 from aideon_core.backends.together import TogetherBackend
-from aideon_core.client import AsyncClient, AsyncStream, Client, Stream
+from aideon_core.client import AsyncClient, Client
 from aideon_core.config import Config
 from aideon_core.errors import AideonError
 from aideon_core.keys import KeyRing
+from aideon_core.streams import AsyncStream, Stream
+from aideon_core.tools import Tool, tool
 from aideon_core.types import Chunk, Completion, Message, Route, TokenLogprob, ToolCall, Usage
 
 __version__ = "0.1.0"
@@ -27,6 +29,8 @@ __all__ = [
     "Stream",
     "TogetherBackend",
     "TokenLogprob",
+    "Tool",
     "ToolCall",
     "Usage",
+    "tool",
 ]

@@ -8,21 +8,20 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias, Unpack
 
 from aideon_core import request as requests
-from aideon_core.backends import hosts
 from aideon_core.backends.base import Backend
 from aideon_core.backends.llama_cpp import LlamaCppBackend
-from aideon_core.backends.openai_compatible import OpenAICompatibleBackend
-from aideon_core.backends.together import TogetherBackend
+from aideon_core.backends.together import TogetherBackend, cloud_backend
 from aideon_core.config import Config
-from aideon_core.drive import adrive, drive
+from aideon_core.drive import Stop, adrive, drive
 from aideon_core.errors import ConfigError
 from aideon_core.keys import hidden
 from aideon_core.policy import Plan, Policy, Prefer, named
 from aideon_core.routing import Candidate
-from aideon_core.types import Chunk, Completion
+from aideon_core.streams import AsyncStream, Stream
+from aideon_core.types import Completion
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
     from typing import Self
 
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 
     from aideon_core.keys import Keys
     from aideon_core.request import ChatParams, Messages
+    from aideon_core.tools.running import Loop, OnError, ToolRun
+    from aideon_core.types import Request
 
 
 class _Unset:
@@ -58,6 +59,9 @@ class _Base:
         config: Config | None = None,
     ) -> None:
         api_key = hidden(api_key)
+        # Named at once: a traceback from here shows the client.
+        self.backends: dict[str, Backend] = {}
+        self.policy = named("local-first")
         config = config or Config.load()
         local = config.local if isinstance(local, _Unset) else local
         cloud = config.cloud if isinstance(cloud, _Unset) else cloud
@@ -73,7 +77,7 @@ class _Base:
         if isinstance(cloud, PathLike):
             raise ConfigError(f"cloud= is the path {cloud!s}.", hint="A model file goes to local=.")
         if isinstance(cloud, str):
-            cloud = _cloud(
+            cloud = cloud_backend(
                 cloud, api_key=api_key, base_url=base_url, timeout=timeout, config=config
             )
         elif cloud is not None and (api_key, base_url, timeout) != (None, None, None):
@@ -81,9 +85,7 @@ class _Base:
                 f"api_key=, base_url= and timeout= do not reach {cloud!r}.",
                 hint="Give them to the backend itself, or name the cloud model instead.",
             )
-        self.backends: dict[str, Backend] = {
-            backend.name: backend for backend in (local, cloud) if backend is not None
-        }
+        self.backends = {backend.name: backend for backend in (local, cloud) if backend is not None}
         if not self.backends:
             raise ConfigError("There is no backend to ask.", hint="Give local=, cloud=, or both.")
         if None not in (local, cloud) and len(self.backends) == 1:
@@ -157,31 +159,22 @@ class _Base:
             "This client has no Together backend.", hint="Give it a Together model as cloud=."
         )
 
-    def _plan(self, messages: Messages, params: ChatParams, *, stream: bool) -> Plan:
-        request = requests.build(messages, **params)
+    def _loop(
+        self, messages: Messages, params: ChatParams, max_rounds: int, on_error: OnError
+    ) -> Loop:
+        from aideon_core.tools.running import Loop
+
+        requests.build(messages, **params)
+        # What an output_type adds to the messages is added to every round anew.
+        turns = requests.build(messages).messages
+        return Loop(turns, params, max_rounds=max_rounds, on_error=on_error)
+
+    def _plan(self, request: Request, *, stream: bool) -> Plan:
         candidates = [
             Candidate(b.name, b.side, b.model, b.abilities, b.unavailable())
             for b in self.backends.values()
         ]
         return self.policy.plan(request, candidates, stream=stream)
-
-
-def _cloud(
-    spec: str,
-    *,
-    api_key: Keys | None,
-    base_url: str | None,
-    timeout: float | None,
-    config: Config,
-) -> Backend:
-    host, model = hosts.split(spec)
-    if host.name == "together":
-        return TogetherBackend(
-            model, api_key=api_key, base_url=base_url, timeout=timeout, config=config
-        )
-    return OpenAICompatibleBackend(
-        model, host=host, api_key=api_key, base_url=base_url, timeout=timeout, config=config
-    )
 
 
 def _retrying(policy: Policy, max_retries: int) -> Policy:
@@ -221,13 +214,16 @@ class Client(_Base):
 
         Args:
             messages: a prompt, or Message values or OpenAI-style dicts.
-            **params: OpenAI's parameters; see ChatParams.
+            **params: OpenAI's parameters; see ChatParams. With ``output_type`` the answer is
+                read as that type, into the completion's ``value``.
 
         Raises:
             BadRequest: the arguments are wrong; nothing was sent.
+            InvalidOutput: the answer is not of the ``output_type``, even when asked again.
             AideonError: nobody could answer; ``error.route`` tells why.
         """
-        *_, last = drive(self._plan(messages, params, stream=False), self.backends)
+        request = requests.build(messages, **params)
+        *_, last = drive(self._plan(request, stream=False), self.backends)
         assert isinstance(last, Completion)
         return last
 
@@ -235,9 +231,45 @@ class Client(_Base):
         """Answer in pieces, as they come; arguments and errors as for ``chat``.
 
         An error before the first piece falls back as in ``chat``; one after it raises
-        StreamInterrupted from the iteration.
+        StreamInterrupted from the iteration. A whole answer that is not of the
+        ``output_type`` raises InvalidOutput from it: what was shown cannot be taken back, so
+        it is not asked for again.
         """
-        return Stream(drive(self._plan(messages, params, stream=True), self.backends))
+        request = requests.build(messages, **params)
+        stop = Stop()
+        items = drive(self._plan(request, stream=True), self.backends, stop)
+        return Stream(items, stop, request.output)
+
+    def run_tools(
+        self,
+        messages: Messages,
+        *,
+        max_rounds: int = 8,
+        on_error: OnError = "tell",
+        **params: Unpack[ChatParams],
+    ) -> ToolRun:
+        """Answer with the help of tools: ask, run the calls, tell the results, ask again.
+
+        The calls of one round run at the same time, each in a thread. Wrong arguments and
+        unknown names are told to the model, which may mend them.
+
+        Args:
+            messages: a prompt, or Message values or OpenAI-style dicts.
+            max_rounds: how often the model is asked at most.
+            on_error: who hears of a tool's exception: ``"tell"`` the model, or ``"raise"``.
+            **params: the parameters of ``chat``; ``tools`` holds functions and Tool values. A
+                ``tool_choice`` that forces a call holds for the first round; ``deadline``
+                bounds all rounds together, and cuts no tool short.
+
+        Raises:
+            ConfigError: something in ``tools`` cannot be called.
+            ToolLoopExceeded: the rounds were over before there was an answer.
+            AideonError: as for ``chat``.
+        """
+        loop = self._loop(messages, params, max_rounds, on_error)
+        while calls := loop.take(self.chat(loop.messages, **loop.params())):
+            loop.answer(calls, loop.run(calls))
+        return loop.result()
 
     def close(self) -> None:
         """Let go of connections and models."""
@@ -261,14 +293,35 @@ class AsyncClient(_Base):
 
     async def chat(self, messages: Messages, **params: Unpack[ChatParams]) -> Completion:
         """Answer a prompt or a conversation; see Client.chat."""
-        items = adrive(self._plan(messages, params, stream=False), self.backends)
-        *_, last = [item async for item in items]
+        plan = self._plan(requests.build(messages, **params), stream=False)
+        *_, last = [item async for item in adrive(plan, self.backends)]
         assert isinstance(last, Completion)
         return last
 
     def stream(self, messages: Messages, **params: Unpack[ChatParams]) -> AsyncStream:
         """Answer in pieces, as they come; iterate with ``async for``. See Client.stream."""
-        return AsyncStream(adrive(self._plan(messages, params, stream=True), self.backends))
+        request = requests.build(messages, **params)
+        stop = Stop()
+        items = adrive(self._plan(request, stream=True), self.backends, stop)
+        return AsyncStream(items, stop, request.output)
+
+    async def run_tools(
+        self,
+        messages: Messages,
+        *,
+        max_rounds: int = 8,
+        on_error: OnError = "tell",
+        **params: Unpack[ChatParams],
+    ) -> ToolRun:
+        """Answer with the help of tools; see Client.run_tools.
+
+        Async tools are awaited, others run in threads. Cancelling this cancels the tools;
+        a thread runs on to its end all the same.
+        """
+        loop = self._loop(messages, params, max_rounds, on_error)
+        while calls := loop.take(await self.chat(loop.messages, **loop.params())):
+            loop.answer(calls, await loop.arun(calls))
+        return loop.result()
 
     async def close(self) -> None:
         """Let go of connections and models."""
@@ -285,75 +338,3 @@ class AsyncClient(_Base):
         trace: TracebackType | None,
     ) -> None:
         await self.close()
-
-
-class Stream:
-    """The chunks of an answer; the last one carries usage, cost and route.
-
-    ``completion`` is the whole answer, None until the stream has ended. Closing early, or
-    leaving the ``with`` block, stops the answer at its source.
-    """
-
-    def __init__(self, items: Iterator[Chunk | Completion]) -> None:
-        self._items = items
-        self.completion: Completion | None = None
-
-    def __iter__(self) -> Iterator[Chunk]:
-        return self
-
-    def __next__(self) -> Chunk:
-        item = next(self._items)
-        if isinstance(item, Completion):
-            self.completion = item
-            item = next(self._items)
-        assert isinstance(item, Chunk)
-        return item
-
-    def close(self) -> None:
-        """Stop the answer."""
-        self._items.close()  # type: ignore[attr-defined]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class AsyncStream:
-    """The awaiting twin of Stream."""
-
-    def __init__(self, items: AsyncIterator[Chunk | Completion]) -> None:
-        self._items = items
-        self.completion: Completion | None = None
-
-    def __aiter__(self) -> AsyncIterator[Chunk]:
-        return self
-
-    async def __anext__(self) -> Chunk:
-        item = await anext(self._items)
-        if isinstance(item, Completion):
-            self.completion = item
-            item = await anext(self._items)
-        assert isinstance(item, Chunk)
-        return item
-
-    async def aclose(self) -> None:
-        """Stop the answer."""
-        await self._items.aclose()  # type: ignore[attr-defined]
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()

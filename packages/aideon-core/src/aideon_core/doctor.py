@@ -7,11 +7,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final, Literal
 
 from aideon_core import prices
-from aideon_core.backends import hosts, wire
+from aideon_core.backends import hosts
 from aideon_core.backends.llama_cpp import LlamaCppBackend
-from aideon_core.deadline import Deadline
-from aideon_core.errors import AideonError, ServerError
-from aideon_core.keys import KeyRing
+from aideon_core.backends.together import cloud_backend
+from aideon_core.errors import AideonError, Offline
 from aideon_core.types import Usage
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ _TYPES: Final = frozenset(
         "transcribe", "video",
     }
 )  # fmt: skip
-_SECONDS: Final = 20.0
 _SAME_PRICE: Final = 0.01
 _A_MILLION: Final = 1_000_000
 
@@ -111,52 +109,19 @@ def _local(config: Config) -> Iterator[Finding]:
 def _cloud(config: Config) -> Iterator[Finding]:
     if config.cloud is None:
         return
-    host, model = hosts.split(config.cloud)
-    if config.offline:
-        yield Finding("note", host.title, "switched off by AIDEON_OFFLINE")
-        return
+    subject = "cloud"
     try:
-        rows = _rows(config, host)
+        host, model = hosts.split(config.cloud)
+        subject = host.title
+        rows = cloud_backend(config.cloud, config=config).models()
+    except Offline as error:
+        yield Finding("note", subject, error.message, error.hint)
     except AideonError as error:
-        yield Finding("problem", host.title, error.message, error.hint)
-        return
-    yield Finding("ok", host.title, f"answers with {len(rows)} models")
-    yield from _model(host, model, rows)
-    yield from _unknown(rows)
-
-
-def _rows(config: Config, host: hosts.Host) -> Sequence[Json]:
-    from aideon_core import transport
-
-    together = host.name == "together"
-    root = hosts.root(config.together_base_url if together else host.base_url)
-    variable = host.key_variable
-    key = KeyRing.of(f"env:{variable}", name=host.title).lease() if variable else None
-    http = transport.Http(f"{root}/v1/models")
-    try:
-        with transport.normalized(hosts.shown(root)):
-            response = http.get(key, Deadline(_SECONDS))
-            body = response.read()
-            if response.status != 200:  # noqa: PLR2004 - HTTP's own number
-                raise wire.failure_of(
-                    response.status,
-                    response.headers,
-                    body,
-                    backend=host.name,
-                    model=None,
-                    where=host.title,
-                )
-            return _listed(wire.parsed(body, "The list of models"))
-    finally:
-        http.close()
-
-
-def _listed(body: object) -> Sequence[Json]:
-    # Together sends the rows alone, OpenAI's format has them in an object.
-    rows = body.get("data") if isinstance(body, dict) else body
-    if not isinstance(rows, list):
-        raise ServerError("The list of models is none.", hint="Check the address.")
-    return [row for row in rows if isinstance(row, dict)]
+        yield Finding("problem", subject, error.message, error.hint)
+    else:
+        yield Finding("ok", subject, f"answers with {len(rows)} models")
+        yield from _model(host, model, rows)
+        yield from _unknown(rows)
 
 
 def _model(host: hosts.Host, model: str, rows: Sequence[Json]) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aideon_core.errors import AideonError
 from aideon_core.policy import Call, Close, Emit, Failed, Ok, Open, Outcome, Plan, Pull, Sleep, Step
@@ -20,21 +20,39 @@ if TYPE_CHECKING:
     from aideon_core.types import Chunk, Completion
 
 
-def drive(plan: Plan, backends: Mapping[str, Backend]) -> Iterator[Chunk | Completion]:
+class Stop:
+    """Lets another thread or task end a drive that is waiting."""
+
+    def __init__(self) -> None:
+        self.opened: list[Any] = []
+        self.asked = False
+
+    def ask(self) -> tuple[Any, ...]:
+        """End the drive after the step under way; what is returned has to be closed for that."""
+        self.asked = True
+        return tuple(self.opened)
+
+
+def drive(
+    plan: Plan, backends: Mapping[str, Backend], stop: Stop | None = None
+) -> Iterator[Chunk | Completion]:
     """Yield the chunks a plan emits, then the completion it ends with.
 
     Args:
         plan: a fresh plan.
         backends: what the backend names in the plan's steps stand for.
+        stop: ends it from outside, without a completion.
 
     Raises:
         AideonError: whatever the plan raises. Errors outside the tree are bugs and pass
             through untouched.
     """
-    opened: list[ChunkStream] = []
+    stop = stop or Stop()
     outcome: Outcome | None = None
     try:
         while True:
+            if stop.asked:
+                return
             # Only this line may end the plan: a wider try would swallow a stray StopIteration.
             try:
                 step = next(plan) if outcome is None else plan.send(outcome)
@@ -45,10 +63,10 @@ def drive(plan: Plan, backends: Mapping[str, Backend]) -> Iterator[Chunk | Compl
                 yield step.chunk
                 outcome = Ok(None)
             else:
-                outcome = _perform(step, backends, opened)
+                outcome = _perform(step, backends, stop.opened)
     finally:
         plan.close()
-        for stream in opened:
+        for stream in stop.opened:
             stream.close()
     yield final
 
@@ -76,12 +94,16 @@ def _perform(step: Step, backends: Mapping[str, Backend], opened: list[ChunkStre
     return Ok(value, time.perf_counter() - started)
 
 
-async def adrive(plan: Plan, backends: Mapping[str, Backend]) -> AsyncIterator[Chunk | Completion]:
+async def adrive(
+    plan: Plan, backends: Mapping[str, Backend], stop: Stop | None = None
+) -> AsyncIterator[Chunk | Completion]:
     """Yield the chunks a plan emits, then the completion it ends with; ``drive``, awaiting."""
-    opened: list[AsyncChunkStream] = []
+    stop = stop or Stop()
     outcome: Outcome | None = None
     try:
         while True:
+            if stop.asked:
+                return
             try:
                 step = next(plan) if outcome is None else plan.send(outcome)
             except StopIteration as done:
@@ -91,10 +113,10 @@ async def adrive(plan: Plan, backends: Mapping[str, Backend]) -> AsyncIterator[C
                 yield step.chunk
                 outcome = Ok(None)
             else:
-                outcome = await _aperform(step, backends, opened)
+                outcome = await _aperform(step, backends, stop.opened)
     finally:
         plan.close()
-        for stream in opened:
+        for stream in stop.opened:
             await stream.aclose()
     yield final
 

@@ -22,8 +22,11 @@ AideonError
 │   ├── ServerError         the backend failed, or sent what cannot be read
 │   ├── ConnectFailed       the host was not reached, or the connection broke
 │   ├── TimedOut            no answer in time
+│   ├── InvalidOutput       the answer does not have the form that output_type asks for
 │   ├── LoadFailed          llama.cpp could not load the local model
 │   └── NoChatTemplate      the GGUF carries no chat template
+├── BadArguments            what a model wrote does not fit the parameters of a tool
+├── ToolLoopExceeded        a model still called tools when its rounds were over
 ├── StreamInterrupted       a stream broke after part of it was delivered
 └── AllBackendsFailed       every backend was ruled out or failed, one cause each
 """
@@ -33,9 +36,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Self
 
+    from aideon_core.tools.running import ToolRun
     from aideon_core.types import Completion, Route
 
 
@@ -51,6 +55,7 @@ class AideonError(Exception):
         model: the model that was asked for, if one was.
         status_code: the HTTP status, if there was one.
         code: the backend's own error code, such as ``"model_not_available"``.
+        type: the backend's own kind of error, such as ``"model_rate_limit"``.
         param: the request parameter the backend complained about.
         request_id: the id to quote to the backend's support.
         retry_after: seconds the backend asked to wait.
@@ -69,6 +74,7 @@ class AideonError(Exception):
         model: str | None = None,
         status_code: int | None = None,
         code: str | None = None,
+        type: str | None = None,  # noqa: A002 - the wire's own word
         param: str | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
@@ -79,6 +85,7 @@ class AideonError(Exception):
         self.model = model
         self.status_code = status_code
         self.code = code
+        self.type = type
         self.param = param
         self.request_id = request_id
         self.retry_after = retry_after
@@ -88,6 +95,13 @@ class AideonError(Exception):
     def message(self) -> str:
         """What went wrong and where, without the hint."""
         return str(self.args[0]) if self.args else ""
+
+    def mask(self, masked: Callable[[str], str]) -> None:
+        """Make what must not be seen unreadable, wherever the error may show it."""
+        self.args = tuple(masked(arg) if isinstance(arg, str) else arg for arg in self.args)
+        for name in ("hint", "code", "param", "type", "request_id"):
+            if isinstance(value := getattr(self, name), str):
+                setattr(self, name, masked(value))
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
@@ -193,12 +207,36 @@ class TimedOut(BackendError):
     retryable = True
 
 
+class InvalidOutput(BackendError):
+    """The backend answered, and its answer cannot be read as the ``output_type``.
+
+    Attributes:
+        completion: the answer as it came, with usage and cost.
+    """
+
+    completion: Completion | None = None
+
+
 class LoadFailed(BackendError):
     """llama.cpp could not load the local model."""
 
 
 class NoChatTemplate(BackendError):
     """The GGUF file carries no chat template, so messages cannot be turned into a prompt."""
+
+
+class BadArguments(AideonError, ValueError):
+    """The arguments that a model wrote do not fit the parameters of a tool."""
+
+
+class ToolLoopExceeded(AideonError):
+    """The model still called tools in the last round it had; those calls were not run.
+
+    Attributes:
+        run: everything that was said and done, the calls included.
+    """
+
+    run: ToolRun | None = None
 
 
 class StreamInterrupted(AideonError):

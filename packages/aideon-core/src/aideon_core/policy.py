@@ -12,16 +12,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
-from aideon_core.errors import (
-    AideonError,
-    AllBackendsFailed,
-    ConfigError,
-    CoolingDown,
-    Excluded,
-    StreamInterrupted,
-)
+from aideon_core import endings, rounds
+from aideon_core.errors import AideonError, ConfigError, CoolingDown, InvalidOutput
 from aideon_core.routing import Candidate, Decision, decide
-from aideon_core.types import Attempt, Chunk, Completion, Request, Route, Side
+from aideon_core.types import Attempt, Chunk, Completion, Request, Side
 
 if TYPE_CHECKING:
     from aideon_core.backends.base import AsyncChunkStream, ChunkStream
@@ -169,43 +163,78 @@ class _Answer:
     delivered: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A candidate and what it is asked; ``wrong`` is its answer that this is to repair."""
+
+    candidate: Candidate
+    request: Request
+    wrong: Completion | None = None
+
+    def read(self, answer: _Answer) -> _Answer:
+        if answer.error is not None:
+            return answer
+        try:
+            completion = rounds.with_earlier(answer.completion, self.wrong)
+            return replace(answer, completion=rounds.read(self.request, completion))
+        except InvalidOutput as error:
+            error.backend, error.model = self.candidate.name, self.candidate.model
+            return replace(answer, attempt=replace(answer.attempt, error=error), error=error)
+
+    def repair(self, error: AideonError) -> _Turn | None:
+        if self.wrong is not None or not isinstance(error, InvalidOutput):
+            return None
+        request = rounds.repair(self.request, error)
+        return None if request is None else _Turn(self.candidate, request, error.completion)
+
+
 def fallback(decision: Decision, request: Request, *, stream: bool, max_retries: int = 0) -> Plan:
     """Ask each candidate in turn until one answers, and the last one again if that may help.
 
     A stream falls back, or is tried again, only while nothing of it was delivered. The
     request's deadline bounds all of it, waits included; without one, waits are bounded alone.
 
+    An answer that cannot be read as the request's output is asked for once more where it came
+    from, as long as nothing of it was delivered.
+
     Raises:
+        InvalidOutput: an answer was delivered and cannot be read.
         StreamInterrupted: a stream broke after part of it was delivered.
         AllBackendsFailed: nobody could answer; a lone cause is raised as itself.
     """
     ask = _stream if stream else _call
     attempts: list[Attempt] = []
     patience = _Patience(request.deadline, max_retries)
-    turns = deque(decision.order)
+    first = rounds.first_asked(request)
+    turns = deque(_Turn(candidate, first) for candidate in decision.order)
     while turns:
-        candidate = turns.popleft()
-        answer = yield from ask(candidate, patience.limited(request))
+        turn = turns.popleft()
+        answer = turn.read((yield from ask(turn.candidate, patience.limited(turn.request))))
         attempts.append(answer.attempt)
         patience.spend(answer.attempt.seconds)
         if answer.error is None:
-            route = _route(decision, attempts, candidate)
+            route = endings.route(decision, attempts, turn.candidate)
             completion = replace(answer.completion, route=route)
             if stream:
                 yield Emit(_last_chunk(completion))
             return completion
         if answer.delivered:
-            raise _interrupted(answer, _route(decision, attempts))
+            raise endings.broken_off(
+                answer.error, answer.completion, answer.attempt, endings.route(decision, attempts)
+            )
         if not answer.error.falls_back or patience.is_over:
             break
-        if not turns and (wait := patience.wait(answer.error)) is not None:
+        if (repair := turn.repair(answer.error)) is not None:
+            turns.appendleft(repair)
+        elif (wait := patience.wait(answer.error, others=bool(turns))) is not None:
             patience.spend((yield wait).seconds)
-            turns.append(candidate)
-    raise _nobody(decision, attempts)
+            turns.appendleft(turn)
+    raise endings.nobody(decision, attempts)
 
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 10.0
 _LONGEST_WAITING = 60.0
+_BRIEFLY = 0.25
 
 
 @dataclass(slots=True)
@@ -230,16 +259,23 @@ class _Patience:
             return request
         return replace(request, deadline=self.deadline - self.spent)
 
-    def wait(self, error: AideonError) -> Sleep | None:
-        """The wait before the same backend is asked again, None when that would not help."""
+    def wait(self, error: AideonError, *, others: bool) -> Sleep | None:
+        """The wait before the same backend is asked again, None when that would not help.
+
+        Args:
+            error: what it failed with.
+            others: whether another backend is left, which is asked instead unless a key is
+                free again in no time.
+        """
         # A request that was never sent is no try.
-        counts = not isinstance(error, CoolingDown)
-        if not error.retryable or (counts and self.retried == self.retries):
+        held_back = isinstance(error, CoolingDown)
+        asked = error.retry_after
+        if others and not (held_back and asked is not None and asked <= _BRIEFLY):
             return None
-        if error.retry_after is None:
-            wait = Sleep(0.0, min(_FIRST_BACKOFF * 2**self.retried, _LONGEST_BACKOFF))
-        else:
-            wait = Sleep(error.retry_after, min(error.retry_after / 4, 1.0))
+        if not error.retryable or (not held_back and self.retried == self.retries):
+            return None
+        backoff = min(_FIRST_BACKOFF * 2**self.retried, _LONGEST_BACKOFF)
+        wait = Sleep(asked or 0.0, _BRIEFLY if held_back else backoff)
         # Whoever is told to come back much later should decide what to do until then.
         if self.waited + wait.seconds > _LONGEST_WAITING:
             return None
@@ -247,7 +283,7 @@ class _Patience:
         if self.deadline is not None and self.spent + longest >= self.deadline:
             return None
         self.waited += wait.seconds
-        self.retried += counts
+        self.retried += not held_back
         return wait
 
 
@@ -267,9 +303,10 @@ def _stream(candidate: Candidate, request: Request) -> Generator[Step, Outcome, 
     seconds = outcome.seconds
     if isinstance(outcome, Ok):
         stream = outcome.value
-        while isinstance(outcome := (yield Pull(stream)), Ok):  # type: ignore[arg-type]
+        while True:
+            outcome = yield Pull(stream)  # type: ignore[arg-type]
             seconds += outcome.seconds
-            if outcome.value is None:
+            if isinstance(outcome, Failed) or outcome.value is None:
                 break
             chunk = outcome.value
             assert isinstance(chunk, Chunk)
@@ -316,73 +353,3 @@ def _last_chunk(completion: Completion) -> Chunk:
         extra=completion.extra,
         route=completion.route,
     )
-
-
-def _route(
-    decision: Decision, attempts: Sequence[Attempt], answered: Candidate | None = None
-) -> Route:
-    return Route(
-        policy=decision.policy,
-        reason=_reason(decision, attempts, answered),
-        considered=decision.considered,
-        attempts=tuple(attempts),
-        backend=answered.name if answered else None,
-        side=answered.side if answered else None,
-        model=answered.model if answered else None,
-    )
-
-
-def _reason(decision: Decision, attempts: Sequence[Attempt], answered: Candidate | None) -> str:
-    failed = {a.backend: type(a.error).__name__ for a in attempts if a.error is not None}
-    ruled_out = {c.backend: type(c.ruled_out).__name__ for c in decision.considered if c.ruled_out}
-    causes = [f"{name} failed ({error})" for name, error in failed.items()]
-    causes += [f"{name} was ruled out ({error})" for name, error in ruled_out.items()]
-    why = ", ".join(causes)
-    if answered is None:
-        return why or "no backend is configured"
-    if failed.keys() - {answered.name}:
-        return f"fell back to {answered.name}: {why}"
-    if failed:
-        return f"{answered.name} answered when asked again: {why}"
-    before = decision.sides[: decision.sides.index(answered.side)]
-    if any(seen.ruled_out and seen.side in before for seen in decision.considered):
-        return f"{answered.name} is the one eligible: {why}"
-    return f"{answered.name} comes first and answered"
-
-
-def _interrupted(answer: _Answer, route: Route) -> StreamInterrupted:
-    assert answer.error is not None
-    error = StreamInterrupted(
-        f"The stream from {answer.attempt.backend} ({answer.attempt.model}) broke after part of "
-        f"the answer was delivered: {answer.error.message}",
-        hint="What was delivered is in .partial; ask again for a whole answer.",
-        backend=answer.attempt.backend,
-        model=answer.attempt.model,
-    )
-    error.partial = replace(answer.completion, route=route)
-    error.route = route
-    error.__cause__ = answer.error
-    return error
-
-
-def _nobody(decision: Decision, attempts: Sequence[Attempt]) -> AideonError:
-    # One cause for each backend, its last: retries failed before it.
-    failed = {a.backend: a.error for a in attempts if a.error is not None}
-    causes = list(failed.values())
-    if causes and not causes[-1].falls_back:
-        causes = causes[-1:]
-    else:
-        ruled_out = [c.ruled_out for c in decision.considered if c.ruled_out is not None]
-        causes += [error for error in ruled_out if not isinstance(error, Excluded)]
-        causes = causes or ruled_out
-    if len(causes) == 1:
-        error = causes[0]
-    elif causes:
-        lines = "".join(f"\n  - {cause}" for cause in causes)
-        error = AllBackendsFailed(f"No backend could answer:{lines}", causes)
-    else:
-        error = ConfigError(
-            "There is no backend to ask.", hint="Give the client local=, cloud=, or both."
-        )
-    error.route = _route(decision, attempts)
-    return error

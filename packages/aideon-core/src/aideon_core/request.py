@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, TypedDict, Unpack, cast, get_args
 
 from aideon_core.errors import BadRequest
+from aideon_core.tools import Tool
 from aideon_core.types import Json, Message, Request, Role, ToolCall
 
 Messages: TypeAlias = str | Sequence["Message | Json"]
@@ -19,7 +20,9 @@ Messages: TypeAlias = str | Sequence["Message | Json"]
 class ChatParams(TypedDict, total=False):
     """The parameters of ``chat`` and ``stream``, by OpenAI's names; None means not given.
 
-    ``deadline`` is ours: the seconds the whole answer may take, with every retry and fallback.
+    Two are ours. ``deadline`` is the seconds the whole answer may take, with every retry and
+    fallback. ``output_type`` is what the answer is read as, a type, a JSON Schema, a regex or
+    ``"json"``; the result is the completion's ``value``.
     """
 
     temperature: float | None
@@ -29,13 +32,14 @@ class ChatParams(TypedDict, total=False):
     seed: int | None
     presence_penalty: float | None
     frequency_penalty: float | None
-    tools: Sequence[Json] | None
+    tools: Sequence[Json | Callable[..., Any]] | None
     tool_choice: str | Json | None
     parallel_tool_calls: bool | None
     response_format: Json | None
     logprobs: bool | None
     top_logprobs: int | None
     deadline: float | None
+    output_type: object
 
 
 _RANGES: Mapping[str, tuple[float, float]] = {
@@ -51,8 +55,9 @@ def build(messages: Messages, **params: Unpack[ChatParams]) -> Request:
     """Check the arguments and make a Request of them.
 
     Raises:
-        BadRequest: there is no message, a message has no known role, or a parameter is
-            unknown or out of its range.
+        BadRequest: there is no message, a message has no known role, a parameter is unknown
+            or out of its range, or nothing can be read as the ``output_type``.
+        ConfigError: no tool can be made of a function in ``tools``.
     """
     known = ChatParams.__annotations__
     for name in params:
@@ -78,8 +83,29 @@ def build(messages: Messages, **params: Unpack[ChatParams]) -> Request:
     if params.get("top_logprobs"):
         values["logprobs"] = True
     values["stop"] = _stops(params.get("stop"))
-    values["tools"] = tuple(params.get("tools") or ())
-    return Request(**values)
+    values["tools"] = tuple(_tool(each) for each in params.get("tools") or ())
+    request = Request(**{name: value for name, value in values.items() if name != "output_type"})
+    return _with_output(request, params.get("output_type"))
+
+
+def _with_output(request: Request, output_type: object) -> Request:
+    if output_type is None:
+        return request
+    if request.response_format is not None:
+        raise BadRequest(
+            "output_type and response_format both say what form the answer has.",
+            hint="Give one of them; output_type also reads the answer.",
+            param="output_type",
+        )
+    from aideon_core.schema import Output
+
+    output = Output.of(output_type)
+    return replace(
+        request,
+        messages=output.instruct(request.messages),
+        response_format=output.response_format(),
+        output=output,
+    )
 
 
 def _check_number(
@@ -98,8 +124,11 @@ def _check_number(
 
 def _check_tools(params: Mapping[str, object]) -> None:
     tools, choice = params.get("tools"), params.get("tool_choice")
-    if tools is not None and not _are_objects(tools):
-        raise BadRequest("tools has to be a list of tool schemas.", param="tools")
+    if tools is not None and not (
+        isinstance(tools, list | tuple)
+        and all(isinstance(each, Mapping) or callable(each) for each in tools)
+    ):
+        raise BadRequest("tools has to be a list of functions or tool schemas.", param="tools")
     if not isinstance(params.get("response_format", {}) or {}, Mapping):
         raise BadRequest(
             "response_format has to be an object.",
@@ -114,6 +143,10 @@ def _check_tools(params: Mapping[str, object]) -> None:
         '{"type": "function", "function": {"name": ...}} for one tool.',
         param="tool_choice",
     )
+
+
+def _tool(tool: Json | Callable[..., Any]) -> Json:
+    return tool if isinstance(tool, Mapping) else Tool.of(tool).schema
 
 
 def _are_objects(value: object) -> bool:

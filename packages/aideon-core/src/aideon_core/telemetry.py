@@ -25,8 +25,10 @@ class Event:
 
 
 Listener: TypeAlias = Callable[[Event], None]
-_listeners: Final[list[Listener]] = []
+_listeners: Final[list[list[Listener]]] = []
 _told: Final[set[Hashable]] = set()
+# A server that makes up field names must not fill the memory.
+_MOST_TOLD: Final = 1000
 _telling = threading.Lock()
 
 
@@ -36,11 +38,13 @@ def listen(listener: Listener) -> Callable[[], None]:
     Returns:
         A function that ends it.
     """
-    _listeners.append(listener)
+    held = [listener]
+    _listeners.append(held)
 
     def end() -> None:
-        if listener in _listeners:
-            _listeners.remove(listener)
+        held.clear()
+        # By identity: the same function may listen twice, and each has an end of its own.
+        _listeners[:] = [each for each in _listeners if each is not held]
 
     return end
 
@@ -49,7 +53,7 @@ def tell(name: str, **facts: object) -> None:
     """Tell of an event: to the log at level INFO, and to every listener."""
     _logger.info("%s %s", name, facts)
     event = Event(name, facts)
-    for listener in tuple(_listeners):
+    for listener in [each for held in tuple(_listeners) for each in tuple(held)]:
         try:
             listener(event)
         except Exception:
@@ -61,7 +65,7 @@ def tell_once(name: str, **facts: object) -> None:
     """Tell of an event unless one just like it was told before in this process."""
     key = name, tuple(sorted((fact, repr(value)) for fact, value in facts.items()))
     with _telling:
-        if key in _told:
+        if key in _told or len(_told) == _MOST_TOLD:
             return
         _told.add(key)
     tell(name, **facts)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TypeAlias
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import httpx2
 
-from aideon_core.errors import AideonError, ConfigError, ConnectFailed, ServerError, TimedOut
+from aideon_core import forks
+from aideon_core.errors import (
+    AideonError,
+    BadRequest,
+    ConfigError,
+    ConnectFailed,
+    ServerError,
+    TimedOut,
+)
 from aideon_core.per_loop import PerLoop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from aideon_core.deadline import Deadline
     from aideon_core.keys import Key
@@ -63,11 +72,12 @@ class Response:
         headers: by name, whatever the case.
     """
 
-    __slots__ = ("_deadline", "_raw", "headers", "status")
+    __slots__ = ("_deadline", "_raw", "_waiting", "headers", "status")
 
     def __init__(self, raw: RawResponse, deadline: Deadline) -> None:
         self._raw = raw
         self._deadline = deadline
+        self._waiting = False
         self.status: int = raw.status_code
         self.headers: Mapping[str, str] = raw.headers
 
@@ -99,7 +109,15 @@ class Response:
 
     def events(self) -> Iterator[Event]:
         """Server-sent events, one by one; errors as for ``read``."""
-        for event in httpx2.EventSource(self._raw):
+        events = iter(httpx2.EventSource(self._raw))
+        while True:
+            self._waiting = True
+            try:
+                event = next(events, None)
+            finally:
+                self._waiting = False
+            if event is None:
+                return
             self._deadline.left()
             yield event
 
@@ -114,7 +132,12 @@ class Response:
             yield event
 
     def close(self) -> None:
-        """Stop the answer at its source; may be called twice."""
+        """Stop the answer at its source; may be called twice, and from another thread."""
+        if self._waiting and (network := self._raw.extensions.get("network_stream")):
+            # Only the thread that waits may close; a socket shut down wakes it.
+            with suppress(OSError):
+                network.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            return
         self._raw.close()
 
     async def aclose(self) -> None:
@@ -126,9 +149,26 @@ class Response:
         body += part
         if len(body) > _LARGEST_BODY:
             raise ServerError(
-                f"{self._raw.url} sent more than {_LARGEST_BODY >> 20} MiB for one answer.",
+                f"{self._raw.url.host} sent more than {_LARGEST_BODY >> 20} MiB for one answer.",
                 hint="Check that the address is the API's own.",
             )
+
+
+# Kept in a child process, because to collect them would close what the parent uses.
+_parents: Final[list[Client | None]] = []
+
+C = TypeVar("C", Client, AsyncClient)
+
+
+def _made(kind: type[C], waits: httpx2.Timeout) -> C:
+    """A client by the settings of the environment, which can be wrong in many ways."""
+    try:
+        return kind(timeout=waits, limits=LIMITS)
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigError(
+            f"No connection can be made with the environment's settings: {error}.",
+            hint="Check SSL_CERT_FILE, SSL_CERT_DIR, HTTP_PROXY, HTTPS_PROXY and ALL_PROXY.",
+        ) from error
 
 
 class Http:
@@ -155,24 +195,19 @@ class Http:
         # Threads that ask at once share one pool of connections.
         self._opening = threading.Lock()
         self._client: Client | None = None
-        self._async_clients = PerLoop(lambda: AsyncClient(timeout=self._timeout, limits=LIMITS))
+        forks.forget_with(self)
+        self._async_clients = PerLoop(lambda: _made(AsyncClient, self._timeout))
 
     def post(self, body: Json, key: Key | None, deadline: Deadline) -> Response:
         """Send a JSON body; returns once the status and the headers are there."""
         client = self._blocking()
-        waits = _waits(client, deadline)
-        request = client.build_request(
-            "POST", self._url, json=body, headers=_authorization(key), timeout=waits
-        )
+        request = self._request(client, body, key, deadline)
         return Response(client.send(request, stream=True), deadline)
 
     async def apost(self, body: Json, key: Key | None, deadline: Deadline) -> Response:
         """Send a JSON body; see ``post``."""
         client = self._awaiting()
-        waits = _waits(client, deadline)
-        request = client.build_request(
-            "POST", self._url, json=body, headers=_authorization(key), timeout=waits
-        )
+        request = self._request(client, body, key, deadline)
         async with deadline.enforced():
             return Response(await client.send(request, stream=True), deadline)
 
@@ -182,6 +217,12 @@ class Http:
         waits = _waits(client, deadline)
         request = client.build_request("GET", self._url, headers=_authorization(key), timeout=waits)
         return Response(client.send(request, stream=True), deadline)
+
+    def forked(self) -> None:
+        """In a child process: connections are the parent's, and two must not share one."""
+        self._opening = threading.Lock()
+        _parents.append(self._client)
+        self._client = None
 
     def close(self) -> None:
         """Close the blocking connections; they open again when they are needed."""
@@ -196,6 +237,23 @@ class Http:
             await client.aclose()
         self.close()
 
+    def _request(
+        self, client: Client | AsyncClient, body: Json, key: Key | None, deadline: Deadline
+    ) -> httpx2.Request:
+        try:
+            return client.build_request(
+                "POST",
+                self._url,
+                json=body,
+                headers=_authorization(key),
+                timeout=_waits(client, deadline),
+            )
+        except (TypeError, ValueError) as error:
+            raise BadRequest(
+                f"The request cannot be written as JSON: {error}.",
+                hint="Look for what is no JSON in tools, tool calls or response_format.",
+            ) from error
+
     def _blocking(self) -> Client:
         if self._given != (None, None):
             if self._given[0] is None:
@@ -203,7 +261,7 @@ class Http:
             return self._given[0]
         with self._opening:
             if self._client is None:
-                self._client = Client(timeout=self._timeout, limits=LIMITS)
+                self._client = _made(Client, self._timeout)
             return self._client
 
     def _awaiting(self) -> AsyncClient:
@@ -256,7 +314,11 @@ _HINTS: Mapping[type[AideonError], str] = {
 
 @contextmanager
 def normalized(
-    where: str, *, backend: str | None = None, model: str | None = None
+    where: str,
+    *,
+    backend: str | None = None,
+    model: str | None = None,
+    masked: Callable[[str], str] = str,
 ) -> Iterator[None]:
     """Turn the HTTP library's exceptions into ours; programmer errors pass untouched.
 
@@ -266,12 +328,14 @@ def normalized(
         where: the address asked, for the message.
         backend: the backend that was asked, for the error's attribute.
         model: the model that was asked for, for the error's attribute.
+        masked: makes the keys in a text unreadable.
     """
     try:
         yield
     except AideonError as error:
         error.backend = error.backend or backend
         error.model = error.model or model
+        error.mask(masked)
         raise
     except Exception as error:
         theirs = [k for k in type(error).__mro__ if k.__module__.partition(".")[0] in _LIBRARIES]
@@ -287,6 +351,6 @@ def normalized(
                 model=model,
             ) from None
         ours, what = _MAPPED[names[0]]
-        detail = f": {str(error).rstrip('.')}" if str(error) else ""
+        detail = f": {masked(str(error)).rstrip('.')}" if str(error) else ""
         hint = _HINTS.get(ours, "")
         raise ours(f"{where} {what}{detail}.", hint=hint, backend=backend, model=model) from error

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from aideon_core.errors import AideonError
+    from aideon_core.schema import Output
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -62,7 +63,8 @@ class Message:
 class Request:
     """What to answer, and how; ``None`` leaves a parameter to the backend's default.
 
-    ``deadline`` is how many seconds are left for the whole answer.
+    ``deadline`` is how many seconds are left for the whole answer. ``output`` is the form that
+    the answer is read as; what asks for it is in ``messages`` and ``response_format`` already.
     """
 
     messages: tuple[Message, ...]
@@ -80,6 +82,7 @@ class Request:
     logprobs: bool | None = None
     top_logprobs: int | None = None
     deadline: float | None = None
+    output: Output | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +222,8 @@ class Completion:
     ``cost`` is what the provider bills for it in US dollars: 0 for a local answer, ``None``
     when the price or the usage is unknown. ``model`` is the one that really answered.
     ``warnings`` are the provider's own words about parameters it did not follow, ``extra``
-    what it sent that this version has no name for.
+    what it sent that this version has no name for. ``value`` is what the text stands for where
+    the request gave an ``output_type``, ``None`` where it gave none or the model calls tools.
     """
 
     text: str = ""
@@ -234,6 +238,7 @@ class Completion:
     warnings: tuple[str, ...] = ()
     extra: Json = field(default_factory=dict, hash=False)
     route: Route | None = None
+    value: Any = field(default=None, hash=False)
 
     @classmethod
     def from_chunks(cls, chunks: Iterable[Chunk]) -> Completion:

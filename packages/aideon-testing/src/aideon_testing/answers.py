@@ -49,6 +49,12 @@ def logprobs_asked(body: Json) -> int | None:
     return int(body.get("top_logprobs") or 0) if asked is True else int(asked)
 
 
+def most_tokens(body: Json) -> int | None:
+    """How many tokens an answer may have, in Together's word or OpenAI's; ``None`` is any."""
+    limit = body.get("max_tokens")
+    return body.get("max_completion_tokens") if limit is None else limit
+
+
 def prompt_texts(body: Json) -> list[str]:
     """The text of each message of a request, without images and other parts."""
     return [_text(message.get("content") or "") for message in body["messages"]]
@@ -57,4 +63,4 @@ def prompt_texts(body: Json) -> list[str]:
 def _text(content: str | Sequence[Json]) -> str:
     if isinstance(content, str):
         return content
-    return "".join(part.get("text") or "" for part in content)
+    return "".join(part["text"] for part in content if part["type"] == "text")

@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING, TypeAlias
@@ -30,6 +30,7 @@ Headers: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]]
 """Names and values; a sequence of pairs may say a name twice."""
 
 _READ_BYTES = 65536
+_LINGER_SECONDS = 1
 _NO_BODY = {204, 304}
 _logger = logging.getLogger(__name__)
 
@@ -129,7 +130,10 @@ async def serve(client: socket.socket, respond: Respond) -> None:
     except BrokenOff:
         # Closing sends what is written so far, then ends the connection in the middle.
         await _close(writer)
-    except (OSError, h11.RemoteProtocolError):
+    except h11.RemoteProtocolError as error:
+        await exchange.refuse(error)
+        await _close(writer)
+    except OSError:
         pass
     except Exception:
         # The status is sent; all that is left is to break off.
@@ -210,6 +214,23 @@ class _Exchange:
                     yield self._http.send(h11.Data(data=part)) or b""
             yield self._http.send(h11.EndOfMessage()) or b""
 
+    async def refuse(self, error: h11.RemoteProtocolError) -> None:
+        """Say why what came cannot be read, as far as there is anybody to hear it."""
+        if self._reader.at_eof():
+            return
+        content = f"This is no HTTP request: {error}\n".encode()
+        headers = {"connection": "close", "content-type": "text/plain; charset=UTF-8"}
+        response = HttpResponse(error.error_status_hint, headers, _once(content))
+        async with aclosing(self._bytes(response, bare=False)) as parts:
+            async for part in parts:
+                await self._write(part)
+        # Closing with bytes unread would reset the connection and take the answer with it.
+        self._writer.write_eof()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while await self._reader.read(_READ_BYTES):
+                    pass
+
     def next(self) -> bool:
         """Prepare for another request; False when the connection is to be closed."""
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
@@ -220,6 +241,10 @@ class _Exchange:
     async def _write(self, data: bytes | None) -> None:
         self._writer.write(data or b"")
         await self._writer.drain()
+
+
+async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
+    yield content
 
 
 def _request(head: h11.Request, content: bytes) -> HttpRequest:

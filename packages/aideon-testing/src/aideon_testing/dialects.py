@@ -162,6 +162,8 @@ class Dialect:
         serverless: whether the model can be called without an endpoint of one's own.
         short_ids: whether ids are the trace alone, as before 2025-05.
         rate: the model's limit, in requests a second.
+        dynamic_limits: whether the limits that follow the account's recent use are told, as
+            since 2026-04.
     """
 
     body: Body = Body()
@@ -181,3 +183,4 @@ class Dialect:
     serverless: bool = True
     short_ids: bool = False
     rate: float = 10.0
+    dynamic_limits: bool = True

@@ -102,6 +102,7 @@ SGLANG_2025 = Dialect(
         logprobs=_ARRAYS,
     ),
     media="refused",
+    dynamic_limits=False,
 )
 """SGLang of 2025-12: Kimi, Ministral and the Qwen3 family."""
 
@@ -133,6 +134,7 @@ SGLANG_2025_09 = Dialect(
     ),
     tools_body=_RAW_BODY,
     media="refused",
+    dynamic_limits=False,
 )
 """SGLang of 2025-09, which has tool calls in two places."""
 
@@ -167,6 +169,7 @@ VLLM = Dialect(
     ),
     logprobs_of="all",
     media="refused",
+    dynamic_limits=False,
 )
 """vLLM of 2025-12, whose own keys show in the body: Apriel."""
 
@@ -204,6 +207,7 @@ GEMMA = Dialect(
     strict_schemas=True,
     video="Unknown video model type: gemma3",
     boolean_logprobs=True,
+    dynamic_limits=False,
 )
 """vLLM of 2025-09: no usage in streams, no finish reason in whole answers: gemma-3."""
 
@@ -235,6 +239,7 @@ SGLANG_EARLY = Dialect(
     logprobs_of="all",
     tool_choice="auto",
     media="refused",
+    dynamic_limits=False,
 )
 """SGLang of 2025-05 to 2025-08: Mistral-Small, the first Kimi-K2."""
 
@@ -285,6 +290,7 @@ TOGETHER_2025 = Dialect(
     tool_choice="auto",
     media="refused",
     rate=1.0,
+    dynamic_limits=False,
 )
 """Together's own engine of 2025: Llama and Qwen2.5 under the name Turbo."""
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from aideon_core.types import Chunk, Json, Request
 
+# Parameters of our client, which are no part of the wire.
+_OURS = frozenset({"deadline", "output_type"})
+
 
 class GgufAnswers:
     """Answers every request with one local model, whatever model the request names.
@@ -82,7 +85,9 @@ def request_of(body: Json) -> Request:
         Failure: 400, a message or a parameter is not one the API takes.
     """
     params: dict[str, Any] = {
-        name: body[name] for name in ChatParams.__annotations__ if body.get(name) is not None
+        name: body[name]
+        for name in ChatParams.__annotations__
+        if name not in _OURS and body.get(name) is not None
     }
     if (limit := body.get("max_completion_tokens")) is not None:
         params.setdefault("max_tokens", limit)

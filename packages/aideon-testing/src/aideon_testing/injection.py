@@ -114,19 +114,35 @@ class Faults:
         self._lock = threading.Lock()
 
     def next(self, *faults: Intercepts, times: int = 1, on: Match = EVERYTHING) -> Injection:
-        """Put faults before the next request, or the next ``times``."""
+        """Put faults before the next request, or the next ``times``.
+
+        Raises:
+            TypeError: one is no fault.
+            ValueError: there are none, or ``times`` is less than 1.
+        """
+        _check(faults)
+        if times < 1:
+            raise ValueError(f"Faults cannot come {times} times: times is at least 1.")
         return self._add(repeat(faults, times), on)
 
     def always(self, *faults: Intercepts, on: Match = EVERYTHING) -> Injection:
-        """Put faults before every request until they are removed."""
+        """Put faults before every request until they are removed.
+
+        Raises:
+            TypeError: one is no fault.
+            ValueError: there are none.
+        """
+        _check(faults)
         return self._add(repeat(faults), on)
 
     def every(self, nth: int, *faults: Intercepts, on: Match = EVERYTHING) -> Injection:
         """Put faults before each ``nth`` request: 3 spares two and hits the third.
 
         Raises:
-            ValueError: ``nth`` is less than 1.
+            TypeError: one is no fault.
+            ValueError: there are none, or ``nth`` is less than 1.
         """
+        _check(faults)
         if nth < 1:
             raise ValueError(f"There is no request number {nth}: nth counts from 1.")
         return self._add(_every(nth, faults), on)
@@ -137,14 +153,22 @@ class Faults:
         """Put faults before requests by chance, the same ones for the same ``seed``.
 
         Raises:
-            ValueError: ``probability`` is not between 0 and 1.
+            TypeError: one is no fault.
+            ValueError: there are none, or ``probability`` is not between 0 and 1.
         """
+        _check(faults)
         if not 0 <= probability <= 1:
             raise ValueError(f"A probability is between 0 and 1, not {probability}.")
         return self._add(_randomly(probability, faults, seed), on)
 
     def sequence(self, *faults: Intercepts | None, on: Match = EVERYTHING) -> Injection:
-        """Put one fault before each of the next requests, in order; ``None`` spares one."""
+        """Put one fault before each of the next requests, in order; ``None`` spares one.
+
+        Raises:
+            TypeError: one is no fault.
+            ValueError: there are none.
+        """
+        _check([fault for fault in faults if fault is not None])
         return self._add(iter([() if fault is None else (fault,) for fault in faults]), on)
 
     def remove(self, injection: Injection) -> None:
@@ -168,6 +192,17 @@ class Faults:
         with self._lock:
             self._injections = [*self._injections, injection]
         return injection
+
+
+def _check(faults: Sequence[object]) -> None:
+    """Refuse what is no fault where it is written down, not in the client under test."""
+    if not faults:
+        raise ValueError("There is no fault to put: give one, such as Failure.unavailable().")
+    for fault in faults:
+        if isinstance(fault, type) or not isinstance(fault, Intercepts):
+            name = getattr(fault, "__qualname__", None)
+            hint = f"call it: {name}()" if name else "give one, such as Failure.unavailable()"
+            raise TypeError(f"{fault!r} is no fault; {hint}.")
 
 
 async def _through(

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from aideon_testing import wire
 from aideon_testing.faults import Failure
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Limiter:
             self._accounts[request.key] = _Account(self._limits)
         account = self._accounts[request.key]
         if wait := account.wait():
-            raise account.refusal(wait)
+            raise account.refusal(wait, stamp)
         account.requests.take(1)
         response = await proceed(request, stamp)
         if response.header("x-ratelimit") is None:
@@ -161,14 +162,15 @@ class _Account:
                 full = max(full, bucket.until(bucket.size))
         return math.ceil(full - _ROUNDING)
 
-    def refusal(self, wait: int) -> Failure:
-        requests, tokens = self.limits.requests_per_second, self.limits.tokens_per_second
+    def refusal(self, wait: int, stamp: Stamp) -> Failure:
+        """A 429; where there is no limit it says what a 200 says."""
         usual = Failure.rate_limited(
             retry_after=wait,
-            **({} if requests is None else {"requests_per_second": requests}),
-            **({} if tokens is None else {"tokens_per_second": tokens}),
+            requests_per_second=self.limits.requests_per_second or stamp.rate,
+            tokens_per_second=self.limits.tokens_per_second or stamp.tokens,
         )
-        return usual.with_headers(self.headers(wait))
+        told = {**wire.limit_headers(stamp), **self.headers(wait), "x-ratelimit": "true"}
+        return usual.with_headers(told)
 
     def headers(self, reset: int) -> Mapping[str, str]:
         """The wire's headers, as far as there are limits to tell."""

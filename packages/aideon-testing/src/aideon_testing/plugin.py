@@ -40,9 +40,15 @@ def together_env(together: LoopbackTogether, monkeypatch: pytest.MonkeyPatch) ->
     """The server, with the environment's Together variables pointing at it.
 
     Sets ``TOGETHER_API_KEY``, ``TOGETHER_BASE_URL`` (read by the together SDK and by
-    Aideon) and ``TOGETHER_API_BASE`` (read by langchain-together).
+    Aideon), ``TOGETHER_API_BASE`` (by langchain-together) and ``TOGETHER_AI_API_BASE`` (by
+    litellm), and takes away ``TOGETHER_PROJECT_ID`` and ``TOGETHER_CUSTOM_HEADERS``.
+    LlamaIndex's TogetherLLM reads no address from the environment: give it
+    ``api_base=f"{together_env.base_url}/v1"``, or it talks to the real API.
     """
     monkeypatch.setenv("TOGETHER_API_KEY", together.api_key)
     monkeypatch.setenv("TOGETHER_BASE_URL", together.base_url)
     monkeypatch.setenv("TOGETHER_API_BASE", f"{together.base_url}/v1")
+    monkeypatch.setenv("TOGETHER_AI_API_BASE", f"{together.base_url}/v1")
+    monkeypatch.delenv("TOGETHER_PROJECT_ID", raising=False)
+    monkeypatch.delenv("TOGETHER_CUSTOM_HEADERS", raising=False)
     return together

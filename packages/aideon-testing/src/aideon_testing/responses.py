@@ -38,7 +38,8 @@ def answered(
 
 def listed(body: object, *, status: int = 200) -> HttpResponse:
     """What the web application answers and not the API, as compact JSON."""
-    return whole(status, wire.web_headers(), wire.compact(body))
+    content = wire.compact(body)
+    return whole(status, wire.web_headers(content), content)
 
 
 def streamed(stamp: Stamp, frames: AsyncGenerator[bytes, None]) -> HttpResponse:
@@ -54,9 +55,10 @@ def failed(stamp: Stamp, failure: Failure) -> HttpResponse:
     elif failure.body.get("id", "") is None:
         content = wire.pretty({**failure.body, "id": stamp.id})
         headers = wire.api_headers(stamp, content, limits=failure.status not in _NO_LIMITS)
+        headers |= wire.call_headers(stamp, reached=failure.reached)
     else:
         content = wire.compact(failure.body)
-        headers = wire.web_headers() | {"content-type": wire.JSON_TYPE}
+        headers = wire.web_headers(content) | {"content-type": wire.JSON_TYPE}
     return whole(failure.status, headers | {**failure.headers}, content)
 
 

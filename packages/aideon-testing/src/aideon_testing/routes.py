@@ -52,6 +52,11 @@ Interceptor: TypeAlias = Callable[["HttpRequest", "Stamp", Proceed], Awaitable["
 """Stands between the connection and the endpoints: answers itself, or proceeds."""
 
 
+def as_it_is(request: HttpRequest, stamp: Stamp) -> Stamp:  # noqa: ARG001 - as all have it
+    """The stamp of a request for which the usual limits hold."""
+    return stamp
+
+
 async def passed_on(request: HttpRequest, stamp: Stamp, proceed: Proceed) -> HttpResponse:
     """The interceptor that does nothing."""
     return await proceed(request, stamp)
@@ -66,12 +71,16 @@ class Route:
         path: such as ``/v1/files/{id}``; a part in braces matches anything but a slash.
         handle: answers, or raises Failure or BrokenOff.
         refusal: what a request with a bad key gets; ``None`` asks for no key.
+        limited: whether the rate limits hold for it.
+        stamped: gives the stamp what is known of a request's limits before it is looked at.
     """
 
     method: str
     path: str
     handle: Handler
     refusal: Callable[[], Failure] | None = Failure.invalid_key
+    limited: bool = True
+    stamped: Callable[[HttpRequest, Stamp], Stamp] = as_it_is
 
     def match(self, path: str) -> Mapping[str, str] | None:
         """The parts of ``path`` by name, ``None`` when it is another route's."""
@@ -86,15 +95,16 @@ def plain(path: str) -> str:
 
 
 def find(routes: Sequence[Route], request: HttpRequest) -> tuple[Route, Mapping[str, str]]:
-    """The route of a request and the parts of its path.
+    """The route of a request and the parts of its path; HEAD goes where GET goes.
 
     Raises:
         Failure: 404 or 405, nothing is served there, or not by that method.
     """
     path = plain(request.path)
+    method = "GET" if request.method == "HEAD" else request.method
     there = [(route, parts) for route in routes if (parts := route.match(path)) is not None]
     for route, parts in there:
-        if route.method == request.method:
+        if route.method == method:
             return route, parts
     if there:
         allowed = ", ".join(sorted({route.method for route, _ in there}))

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from aideon_core.types import Chunk, FinishReason, TokenLogprob, ToolCall, ToolCallDelta, Usage
-from aideon_testing.answers import logprobs_asked, prompt_texts
+from aideon_testing.answers import logprobs_asked, most_tokens, prompt_texts
 from aideon_testing.faults import BrokenOff, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Iterable, Iterator
+    from types import UnionType
 
     from aideon_core.types import Json
     from aideon_testing.answers import Answerer
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _PIECE = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")
 
 _END = "</s>"
+_FAILURES = "give a failure made by calling, such as Failure.rate_limited()"
 
 
 def pieces(text: str) -> list[str]:
@@ -45,7 +47,8 @@ class Reply:
     Attributes:
         text: the answer.
         reasoning: the model's thoughts; they come before the text and count as output.
-        tool_calls: the functions to call; a call without an id is given one.
+        tool_calls: the functions to call; a call without an id is given one that no other
+            call of the script has.
         finish_reason: by default "tool_calls" when there are any, else "stop".
         usage: by default counted from request and answer, the same every time.
         logprobs: the tokens of the text with their logprobs, sent when the request asks for
@@ -59,6 +62,7 @@ class Reply:
         delay: seconds to wait before anything is sent.
 
     Raises:
+        TypeError: a text, a call or the failure is something else.
         ValueError: the tokens of ``logprobs`` do not join to ``text``.
     """
 
@@ -74,6 +78,11 @@ class Reply:
     delay: float = 0.0
 
     def __post_init__(self) -> None:
+        _check("text", self.text, str, "give a text, in quotes")
+        _check("reasoning", self.reasoning, str | None, "give a text, in quotes")
+        for call in self.tool_calls:
+            _check("a call", call, ToolCall, 'give ToolCall(id="", name=..., arguments=...)')
+        _check("failure", self.failure, Failure | None, _FAILURES)
         joined = "".join(token.token for token in self.logprobs)
         if self.logprobs and joined != self.text:
             raise ValueError(
@@ -95,30 +104,53 @@ class Script:
     def __init__(self, *, otherwise: Answerer | None = None) -> None:
         self._queue: deque[Reply | Failure] = deque()
         self._otherwise = otherwise
+        self._call_numbers = itertools.count()
 
     def __len__(self) -> int:
         """How many answers are still to be given."""
         return len(self._queue)
 
     def say(self, *texts: str) -> None:
-        """Queue plain text answers."""
-        self._queue.extend(Reply(text) for text in texts)
+        """Queue plain text answers.
+
+        Raises:
+            TypeError: one is no text.
+        """
+        self._queue.extend([Reply(text) for text in texts])
 
     def json(self, *values: object) -> None:
         """Queue answers that are JSON, as a request with a ``response_format`` gets them."""
-        self._queue.extend(Reply(json.dumps(value, ensure_ascii=False)) for value in values)
+        texts = [json.dumps(value, ensure_ascii=False) for value in values]
+        self.say(*texts)
 
     def call(self, name: str, /, **arguments: object) -> None:
-        """Queue an answer that calls one tool."""
+        """Queue an answer that calls one tool.
+
+        Raises:
+            TypeError: the name is no text, or an argument cannot be JSON.
+        """
+        _check("the name of a tool", name, str, "give a text, in quotes")
         call = ToolCall(id="", name=name, arguments=json.dumps(arguments))
         self._queue.append(Reply(tool_calls=(call,)))
 
     def reply(self, *replies: Reply) -> None:
-        """Queue answers."""
+        """Queue answers.
+
+        Raises:
+            TypeError: one is no Reply.
+        """
+        for reply in replies:
+            _check("an answer", reply, Reply, "give a Reply; for a text there is say()")
         self._queue.extend(replies)
 
     def fail(self, *failures: Failure) -> None:
-        """Queue failures."""
+        """Queue failures.
+
+        Raises:
+            TypeError: one is no Failure.
+        """
+        for failure in failures:
+            _check("a failure", failure, Failure, _FAILURES)
         self._queue.extend(failures)
 
     async def answer(self, body: Json) -> AsyncGenerator[Chunk, None]:
@@ -133,10 +165,17 @@ class Script:
             raise planned
         reply = planned or Reply(f"The loopback server heard: {prompt_texts(body)[-1]}")
         await asyncio.sleep(reply.delay)
-        for chunk in _cut(reply, list(_chunks(reply, body)), streamed=bool(body.get("stream"))):
+        said = list(_chunks(reply, body, self._call_numbers))
+        for chunk in _cut(reply, said, streamed=bool(body.get("stream"))):
             yield chunk
         if reply.failure is not None:
             raise reply.failure
+
+
+def _check(what: str, value: object, kind: type | UnionType, advice: str) -> None:
+    """Refuse a wrong value where it is written down, not in the client under test."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{what} is {value!r}, a {type(value).__name__}; {advice}.")
 
 
 def _cut(reply: Reply, chunks: list[Chunk], *, streamed: bool) -> Iterator[Chunk]:
@@ -162,7 +201,7 @@ class _Spoken:
     stop: str | None = None
 
 
-def _chunks(reply: Reply, body: Json) -> Iterator[Chunk]:
+def _chunks(reply: Reply, body: Json, call_numbers: Iterator[int]) -> Iterator[Chunk]:
     spoken = _spoken(reply, body)
     prompt = _prompt_tokens(body)
     alternatives = logprobs_asked(body)
@@ -179,7 +218,7 @@ def _chunks(reply: Reply, body: Json) -> Iterator[Chunk]:
     for index, call in enumerate(spoken.calls):
         arguments = pieces(call.arguments)
         count += 1 + len(arguments)
-        opener = ToolCallDelta(index, call.id or _call_id(body, index, call), call.name)
+        opener = ToolCallDelta(index, call.id or _call_id(next(call_numbers)), call.name)
         yield Chunk(tool_calls=(opener,))
         for piece in arguments:
             yield Chunk(tool_calls=(ToolCallDelta(index, arguments=piece),))
@@ -206,13 +245,31 @@ def _spoken(reply: Reply, body: Json) -> _Spoken:
         thoughts, words = _before(thoughts, stop[0]), []
     elif (stop := _first_stop("".join(words), body)) is not None:
         words = _before(words, stop[0])
-    limit = body.get("max_tokens") or body.get("max_completion_tokens")
-    if isinstance(limit, int) and len(thoughts) + len(words) > limit:
-        return _Spoken(thoughts[:limit], words[: max(limit - len(thoughts), 0)], (), "length")
+    calls = () if stop is not None else reply.tool_calls
+    limit = most_tokens(body)
+    if limit is not None and limit < len(thoughts) + len(words) + sum(map(_call_tokens, calls)):
+        thoughts = thoughts[:limit]
+        words = words[: limit - len(thoughts)]
+        calls = tuple(_calls_within(limit - len(thoughts) - len(words), calls))
+        return _Spoken(thoughts, words, calls, "length")
     if stop is not None:
         return _Spoken(thoughts, words, (), "stop", stop[1])
     usual: FinishReason = "tool_calls" if reply.tool_calls else "stop"
-    return _Spoken(thoughts, words, reply.tool_calls, reply.finish_reason or usual)
+    return _Spoken(thoughts, words, calls, reply.finish_reason or usual)
+
+
+def _call_tokens(call: ToolCall) -> int:
+    return 1 + len(pieces(call.arguments))
+
+
+def _calls_within(limit: int, calls: Iterable[ToolCall]) -> Iterator[ToolCall]:
+    """As much of the calls as a model comes to say in that many tokens."""
+    for call in calls:
+        if limit <= 0:
+            return
+        said = pieces(call.arguments)[: limit - 1]
+        yield replace(call, arguments="".join(said))
+        limit -= 1 + len(said)
 
 
 def _first_stop(text: str, body: Json) -> tuple[int, str] | None:
@@ -223,7 +280,7 @@ def _first_stop(text: str, body: Json) -> tuple[int, str] | None:
 
 def _before(words: list[str], end: int) -> list[str]:
     """The words as far as the text of ``end`` characters that they join to."""
-    starts = accumulate((len(word) for word in words), initial=0)
+    starts = itertools.accumulate((len(word) for word in words), initial=0)
     return [word[: end - start] for word, start in zip(words, starts, strict=False) if start < end]
 
 
@@ -240,7 +297,5 @@ def _prompt_tokens(body: Json) -> int:
     return sum(len(pieces(text)) for text in prompt_texts(body))
 
 
-def _call_id(body: Json, index: int, call: ToolCall) -> str:
-    # The conversation is part of the id: an agent that repeats a call gets a new one.
-    seed = f"{len(body['messages'])} {index} {call.name} {call.arguments}"
-    return f"call_{sha256(seed.encode()).hexdigest()[:24]}"
+def _call_id(number: int) -> str:
+    return f"call_{sha256(str(number).encode()).hexdigest()[:24]}"

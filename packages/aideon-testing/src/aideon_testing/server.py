@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from aideon_testing.limits import RateLimits
 
 _HOST = "127.0.0.1"
-_BACKLOG = 128
+# Clients that connect while an answerer is busy wait, and are not turned away.
+_BACKLOG = socket.SOMAXCONN
 _ANY_KEY = "loopback"
 
 

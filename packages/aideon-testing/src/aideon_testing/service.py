@@ -31,14 +31,14 @@ from aideon_testing.limits import UNLIMITED, Limiter
 from aideon_testing.routes import Call, find, passed_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from aideon_testing.answers import Answerer
     from aideon_testing.connection import HttpRequest, HttpResponse
     from aideon_testing.dialects import Dialect
     from aideon_testing.keys import Keys
     from aideon_testing.limits import RateLimits
-    from aideon_testing.routes import Interceptor, Proceed
+    from aideon_testing.routes import Interceptor, Proceed, Route
     from aideon_testing.wire import Stamp
 
 
@@ -95,26 +95,35 @@ class Service:
             Batches(store, self._endpoint),
         )
         self._routes = tuple(route for endpoint in endpoints for route in endpoint.routes())
-        interceptors = (self.faults.intercept, self._admitted, self.limiter.intercept, around)
+        interceptors = (self.faults.intercept, self._admitted, self._limited, around)
         self._answer = chain(interceptors, self._endpoint)
 
     async def respond(self, request: HttpRequest) -> HttpResponse:
         """Answer a request; whatever goes wrong becomes an HTTP answer too."""
         self.requests.append(request)
         stamp = wire.Stamp(wire.response_id(next(self._numbers)), time.time())
+        if (route := self._route(request)) is not None:
+            stamp = route.stamped(request, stamp)
         return await self._answer(request, stamp)
 
     async def _admitted(self, request: HttpRequest, stamp: Stamp, proceed: Proceed) -> HttpResponse:
-        if (refusal := self._refusal(request)) is not None:
+        route = self._route(request)
+        if route is not None and route.refusal is not None:
             if not self.keys.accepts(request.key):
-                raise refusal()
+                raise route.refusal()
             if not self.keys.has_credit(request.key):
                 raise Failure.out_of_credit()
         return await proceed(request, stamp)
 
-    def _refusal(self, request: HttpRequest) -> Callable[[], Failure] | None:
+    async def _limited(self, request: HttpRequest, stamp: Stamp, proceed: Proceed) -> HttpResponse:
+        route = self._route(request)
+        if route is None or not route.limited:
+            return await proceed(request, stamp)
+        return await self.limiter.intercept(request, stamp, proceed)
+
+    def _route(self, request: HttpRequest) -> Route | None:
         try:
-            return find(self._routes, request)[0].refusal
+            return find(self._routes, request)[0]
         except Failure:
             return None  # there is no endpoint, which is what the client is to learn
 

@@ -28,7 +28,6 @@ class CallGuard:
             that corrupt calls can be replaced; otherwise they end the stream with an error.
 
     Attributes:
-        held: what was kept back.
         counted: the last chunk that counted tokens; some engines count on every frame.
         saw_corrupt_calls: a call in the stream was not whole.
     """
@@ -37,7 +36,7 @@ class CallGuard:
         self._watches = bool(request.tools)
         self._holds = holds
         self._calls: list[Chunk] = []
-        self.held: list[Chunk] = []
+        self._held: list[Chunk] = []
         self.counted: Chunk | None = None
         self.saw_corrupt_calls = False
 
@@ -62,22 +61,35 @@ class CallGuard:
         if chunk.finish_reason == "tool_calls" or (chunk.finish_reason == "stop" and self._calls):
             self._check()
         if self._holds and self._calls:
-            self.held.append(chunk)
+            self._held.append(chunk)
         else:
             yield chunk
+
+    @property
+    def sound(self) -> list[Chunk]:
+        """What was kept back and is not known to be corrupt."""
+        return [] if self.saw_corrupt_calls else self._held
 
     def mended(self, again: Completion) -> Iterator[Chunk]:
         """What was held back, with the calls of a whole answer in place of the corrupt ones.
 
         Usage and cost are those of both answers, because both are billed.
+
+        Raises:
+            ServerError: the whole answer calls nothing, so it does not go on from what was shown.
         """
-        first = Completion.from_chunks(self.held)
+        if not again.tool_calls:
+            raise ServerError(
+                "The stream's tool calls were not whole, and a second answer had none.",
+                hint="Ask again, without streaming.",
+            )
+        first = Completion.from_chunks(self._held)
         calls = tuple(
             ToolCallDelta(index, call.id, call.name, call.arguments)
             for index, call in enumerate(again.tool_calls)
         )
         billed = None if None in (first.cost, again.cost) else first.cost + again.cost  # type: ignore[operator]
-        yield Chunk(text="" if calls else again.text, tool_calls=calls)
+        yield Chunk(first.text, first.reasoning, calls)
         yield Chunk(
             finish_reason=again.finish_reason,
             usage=_sum(first.usage, again.usage),

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from aideon_core.backends import sdk
+from aideon_core.config import Secret
 from aideon_core.errors import ConfigError
+from aideon_core.keys import Key
 
 if TYPE_CHECKING:
     from aideon_core import transport
     from aideon_core.deadline import Deadline
-    from aideon_core.keys import Key
     from aideon_core.types import Json
 
 
@@ -88,6 +89,25 @@ class Given:
     def is_together(client: object) -> bool:
         """Whether it is a client of Together's SDK."""
         return sdk.library(client) == "together"
+
+    def masked(self, text: str) -> str:
+        """The text without the client's own key, where that can be known."""
+        key = getattr(self._one, "api_key", None)
+        return Key.checked(Secret(key), "client=").masked(text) if isinstance(key, str) else text
+
+    def http(self, url: str) -> transport.Http:
+        """Connections to one more address of the same server.
+
+        Raises:
+            ConfigError: the client is an SDK's, which takes no addresses.
+        """
+        from aideon_core import transport
+
+        if self._one is not None and sdk.is_sdk(self._one):
+            raise ConfigError(
+                "This backend sends with an SDK's client.", hint="Ask that client itself."
+            )
+        return transport.Http(url, client=self.client, async_client=self.async_client)
 
     def check(self, **settings: object) -> None:
         """Refuse settings that the client would not follow.

@@ -105,7 +105,10 @@ def root(base_url: str) -> str:
         ConfigError: it is no address.
     """
     url = base_url.strip().rstrip("/").removesuffix("/chat/completions").removesuffix("/v1")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ConfigError(
             f"{shown(base_url)!r} is no address of a server.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,7 @@ from aideon_core import prices, telemetry
 from aideon_core.backends import hosts, wire
 from aideon_core.backends.call_guard import CallGuard
 from aideon_core.backends.given import Given
-from aideon_core.backends.sender import Sender
+from aideon_core.backends.sender import FIRST_REFUSAL, Sender
 from aideon_core.config import Config
 from aideon_core.deadline import Deadline
 from aideon_core.errors import ConfigError, ConnectFailed, Offline
@@ -21,7 +21,7 @@ from aideon_core.keys import KeyRing, hidden
 from aideon_core.types import Chunk, Completion
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from aideon_core import transport
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", Completion, Chunk)
 
+_LIST_SECONDS = 20.0
+_LONGEST_TIMEOUT = 86_400.0
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -138,6 +140,25 @@ class OpenAICompatibleBackend:
             response = await self._sender.asend(self._body(request, stream=True), deadline)
         return _AsyncStream(response, self._aread(response, request, deadline))
 
+    def models(self) -> Sequence[Json]:
+        """The models the server lists, a row each, as it lists them; one GET.
+
+        Raises:
+            ConfigError: this backend sends with an SDK's client, which can list them itself.
+            AideonError: the list cannot be had.
+        """
+        if (reason := self.unavailable()) is not None:
+            raise reason
+        with self._normalized():
+            deadline = Deadline(_LIST_SECONDS)
+            with closing(self._given.http(f"{self._root}/v1/models")) as http:
+                key = self._ring.lease(deadline.left()) if self._ring else None
+                response = http.get(key, deadline)
+                body = response.read()
+            if response.status >= FIRST_REFUSAL:
+                raise self._sender.failure(response, body)
+            return wire.rows_of(wire.parsed(body, "The list of models"))
+
     def close(self) -> None:
         """Close the blocking connections."""
         self._sender.channel.close()
@@ -163,7 +184,12 @@ class OpenAICompatibleBackend:
     def _normalized(self) -> AbstractContextManager[None]:
         from aideon_core import transport
 
-        return transport.normalized(self._where, backend=self.name, model=self.model)
+        return transport.normalized(
+            self._where, backend=self.name, model=self.model, masked=self._masked
+        )
+
+    def _masked(self, text: str) -> str:
+        return self._ring.masked(text) if self._ring else self._given.masked(text)
 
     def _completion(self, content: bytes, request: Request) -> Completion:
         body = wire.parsed(content, f"The answer of {self._where}")
@@ -222,12 +248,13 @@ class OpenAICompatibleBackend:
             # What the reader held back had come, however the stream ended.
             if (last := reader.close()) is not None:
                 yield from guard.passed(self._priced(last))
-            self._check_end(reader, guard, cut)
-            if guard.asks_again:
+            if guard.asks_again and cut is None:
+                self._check_end(reader, guard, cut)
                 again = self.complete(replace(request, deadline=deadline.left()))
                 yield from guard.mended(again)
             else:
-                yield from guard.held
+                yield from guard.sound
+                self._check_end(reader, guard, cut)
 
     async def _aread(
         self, response: transport.Response, request: Request, deadline: Deadline
@@ -246,13 +273,15 @@ class OpenAICompatibleBackend:
             if (last := reader.close()) is not None:
                 for passed in guard.passed(self._priced(last)):
                     yield passed
-            self._check_end(reader, guard, cut)
-            rest: Iterable[Chunk] = guard.held
-            if guard.asks_again:
+            if guard.asks_again and cut is None:
+                self._check_end(reader, guard, cut)
                 again = await self.acomplete(replace(request, deadline=deadline.left()))
-                rest = guard.mended(again)
-            for chunk in rest:
-                yield chunk
+                for chunk in guard.mended(again):
+                    yield chunk
+            else:
+                for chunk in guard.sound:
+                    yield chunk
+                self._check_end(reader, guard, cut)
 
     @contextmanager
     def _learning(self, guard: CallGuard) -> Iterator[None]:
@@ -305,5 +334,6 @@ class _AsyncStream:
 
 
 def _check_timeout(timeout: object) -> None:
-    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+    sound = isinstance(timeout, int | float) and 0 < timeout <= _LONGEST_TIMEOUT
+    if timeout is not None and not sound:
         raise ConfigError(f"timeout is {timeout!r} and has to be seconds above 0.")

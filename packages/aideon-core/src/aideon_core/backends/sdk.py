@@ -70,7 +70,8 @@ class SdkChannel:
             raise other_kind("async_client", "awaiting")
         create = self._async_client.chat.completions.with_streaming_response.create
         try:
-            answer = await create(**_arguments(body, deadline)).__aenter__()
+            async with deadline.enforced():
+                answer = await create(**_arguments(body, deadline)).__aenter__()
         except self._errors.APIStatusError as error:
             return Response(error.response, deadline)
         except self._errors.APIConnectionError as error:

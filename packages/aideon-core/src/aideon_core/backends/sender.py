@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+import threading
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from aideon_core import prices
 from aideon_core.backends import wire
 from aideon_core.errors import AuthError, CoolingDown, NotFound, RateLimited
+from aideon_core.keys import KeyState
 
 if TYPE_CHECKING:
     from aideon_core import transport
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from aideon_core.keys import Key, KeyRing
     from aideon_core.types import Json
 
-_FIRST_REFUSAL: Final = 300
-# A source that makes up a new key each time must not keep one call busy for ever.
-_MOST_KEYS: Final = 16
-_UNTOLD_PAUSE: Final = 1.0
-_BRIEFLY: Final = 1.0
-_SHORTEST_KEY: Final = 8
+FIRST_REFUSAL: Final = 300
+MOST_KEYS: Final = 16
+"""A source that makes up a new key each time must not keep one call busy for ever."""
+
+UNTOLD_PAUSE: Final = 1.0
+"""Seconds to wait where a limit was met and nothing said for how long."""
+
+_OF_THE_MODEL: Final = "model_rate_limit"
 
 
 class Sender:
@@ -46,80 +48,81 @@ class Sender:
         self._ring = ring
         self._host = host
         self._model = model
+        # A limit may be the model's own; other models on the same keys are not held up by it.
+        self._model_rests = KeyState()
+        self._resting = threading.Lock()
 
     def send(self, body: Json, deadline: Deadline) -> transport.Response:
-        """Post a body.
+        """Post a body with one key after the other, until one is not refused or limited.
 
         Returns:
             A response whose status is good, with its body still to be read.
 
         Raises:
             BackendError: the server refuses, and no other key changes that.
-            CoolingDown: nothing was sent, because every key waits out a limit.
+            CoolingDown: nothing was sent, because the model or every key waits out a limit.
             MissingKey: there is no key.
+            TimedOut: the deadline passed.
         """
-        tries = _Tries(deadline)
+        self._take_turn()
+        tried: list[Key | None] = []
+        failure: BackendError | None = None
         while True:
             try:
-                key = self._ring.lease() if self._ring else None
+                key = self._ring.lease(deadline.left()) if self._ring else None
             except CoolingDown as error:
-                time.sleep(tries.pause(error))
-                continue
-            tries.begin(key)
+                raise failure or error from None
+            if failure is not None and (key in tried or len(tried) == MOST_KEYS):
+                raise failure
+            tried.append(key)
             response = self.channel.post(body, key, deadline)
-            if response.status < _FIRST_REFUSAL:
+            if response.status < FIRST_REFUSAL:
                 self._answered(key, response)
                 return response
-            failure = tries.failure = self._failure(response, response.read(), key)
-            if not self._another_may_do(key, failure):
+            failure = self.failure(response, response.read())
+            if not self._another_may_do(key, failure, response):
                 raise failure
             if self._ring and key and isinstance(failure, AuthError):
-                self._ring.refused(key)
+                self._ring.refused(key, deadline.left())
 
     async def asend(self, body: Json, deadline: Deadline) -> transport.Response:
-        """Post a body; see ``send``."""
-        tries = _Tries(deadline)
+        """Post a body with one key after the other; see ``send``."""
+        self._take_turn()
+        tried: list[Key | None] = []
+        failure: BackendError | None = None
         while True:
             try:
-                key = await self._ring.alease() if self._ring else None
+                key = await self._ring.alease(deadline.left()) if self._ring else None
             except CoolingDown as error:
-                await asyncio.sleep(tries.pause(error))
-                continue
-            tries.begin(key)
+                raise failure or error from None
+            if failure is not None and (key in tried or len(tried) == MOST_KEYS):
+                raise failure
+            tried.append(key)
             response = await self.channel.apost(body, key, deadline)
-            if response.status < _FIRST_REFUSAL:
+            if response.status < FIRST_REFUSAL:
                 self._answered(key, response)
                 return response
-            failure = tries.failure = self._failure(response, await response.aread(), key)
-            if not self._another_may_do(key, failure):
+            failure = self.failure(response, await response.aread())
+            if not self._another_may_do(key, failure, response):
                 raise failure
             if self._ring and key and isinstance(failure, AuthError):
-                await self._ring.arefused(key)
+                await self._ring.arefused(key, deadline.left())
 
-    def _answered(self, key: Key | None, response: transport.Response) -> None:
-        if self._ring is None or key is None:
-            return
-        self._ring.answered(key)
-        if pause := wire.pause_of(response.headers):
-            self._ring.paused(key, pause)
+    def failure(self, response: transport.Response, body: bytes) -> BackendError:
+        """The error that a response without success stands for.
 
-    def _another_may_do(self, key: Key | None, failure: BackendError) -> bool:
-        """Whether a refusal is about the key, which is told to wait if it has to."""
-        if self._ring is None or key is None:
-            return False
-        if isinstance(failure, RateLimited):
-            told = failure.retry_after
-            self._ring.paused(key, _UNTOLD_PAUSE if told is None else told)
-        return isinstance(failure, AuthError | RateLimited)
-
-    def _failure(self, response: transport.Response, body: bytes, key: Key | None) -> BackendError:
+        Args:
+            response: for its status and headers.
+            body: what it held.
+        """
         failure = wire.failure_of(
             response.status,
             response.headers,
-            body if key is None else _without(key, body),
+            body,
             backend=self._host.name,
             model=self._model,
             where=self._host.title,
+            now=time.time(),
         )
         if isinstance(failure, AuthError) and self._host.key_variable:
             failure.hint = f"Check {self._host.key_variable} and the account it belongs to."
@@ -129,35 +132,38 @@ class Sender:
                 failure.hint = f"Nearest known models: {', '.join(near)}."
         return failure
 
+    def _take_turn(self) -> None:
+        with self._resting:
+            now = time.monotonic()
+            wait = self._model_rests.paused_until - now
+            if wait <= 0:
+                self._model_rests = self._model_rests.leased(now)
+                return
+        raise CoolingDown(
+            f"{self._host.title} limits requests to {self._model!r} for now.",
+            hint=f"Ask again in {wait:.3g} s, or allow another backend to answer.",
+            retry_after=wait,
+        )
 
-@dataclass(slots=True)
-class _Tries:
-    """The keys one request was sent with, and what came of it."""
+    def _answered(self, key: Key | None, response: transport.Response) -> None:
+        if self._ring is None or key is None:
+            return
+        self._ring.answered(key)
+        if pause := wire.pause_of(response.headers):
+            self._ring.paused(key, pause, interval=wire.interval_of(response.headers))
 
-    deadline: Deadline
-    keys: list[Key | None] = field(default_factory=list)
-    failure: BackendError | None = None
-
-    def begin(self, key: Key | None) -> None:
-        """Take note of a try; raises what came of the others when there is no key left to try."""
-        if self.failure is not None and (key in self.keys or len(self.keys) == _MOST_KEYS):
-            raise self.failure
-        self.keys.append(key)
-
-    def pause(self, error: CoolingDown) -> float:
-        """Seconds to wait for a key, where that is sooner than asking somebody else.
-
-        Raises:
-            BackendError: what came of the other keys, or that all of them wait for longer.
-        """
-        wait, left = error.retry_after or 0.0, self.deadline.left()
-        if self.failure is not None or wait > _BRIEFLY or (left is not None and wait >= left):
-            raise self.failure or error from None
-        return wait
-
-
-def _without(key: Key, body: bytes) -> bytes:
-    """The body with the key made unreadable: some servers repeat the one they refuse."""
-    if len(key.reveal()) < _SHORTEST_KEY:  # it may be a word of the message
-        return body
-    return body.replace(key.reveal().encode(), b"***")
+    def _another_may_do(
+        self, key: Key | None, failure: BackendError, response: transport.Response
+    ) -> bool:
+        """Whether a refusal is about the key; whoever met a limit is told to wait."""
+        if isinstance(failure, RateLimited):
+            wait = UNTOLD_PAUSE if failure.retry_after is None else failure.retry_after
+            interval = wire.interval_of(response.headers)
+            if failure.type == _OF_THE_MODEL:
+                with self._resting:
+                    now = time.monotonic()
+                    self._model_rests = self._model_rests.paused(wait, now, interval)
+                return False
+            if self._ring and key:
+                self._ring.paused(key, wait, interval=interval)
+        return key is not None and isinstance(failure, AuthError | RateLimited)

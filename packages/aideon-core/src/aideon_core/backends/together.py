@@ -8,8 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from aideon_core import prices, telemetry
-from aideon_core.backends import wire
-from aideon_core.backends.hosts import HOSTS
+from aideon_core.backends import hosts, wire
 from aideon_core.backends.openai_compatible import OpenAICompatibleBackend
 from aideon_core.config import Config
 from aideon_core.errors import ConfigError, MissingDependency
@@ -61,7 +60,7 @@ class TogetherBackend(OpenAICompatibleBackend):
         config = config or Config.load()
         super().__init__(
             model,
-            host=replace(HOSTS["together"], base_url=config.together_base_url),
+            host=replace(hosts.HOSTS["together"], base_url=config.together_base_url),
             api_key=api_key if api_key is not None else config.together_api_key,
             base_url=base_url,
             timeout=timeout,
@@ -137,3 +136,33 @@ class TogetherBackend(OpenAICompatibleBackend):
         usage = wire.usage_of(body.get("usage"))
         cost = prices.cost("together", model, usage)
         telemetry.tell("answered", host=self.name, path=path, model=model, usage=usage, cost=cost)
+
+
+def cloud_backend(
+    spec: str,
+    *,
+    api_key: Keys | None = None,
+    base_url: str | None = None,
+    timeout: float | None = None,
+    config: Config | None = None,
+) -> OpenAICompatibleBackend:
+    """The backend for what ``cloud=`` says: a Together model, or ``"host:model"``.
+
+    Args:
+        spec: the model, with its host unless that is Together.
+        api_key: see OpenAICompatibleBackend, as for the rest.
+        base_url: the server's address.
+        timeout: the longest wait for the next byte, in seconds.
+        config: settings to use instead of the environment's.
+
+    Raises:
+        ConfigError: there is no such host, or a setting cannot be one.
+    """
+    host, model = hosts.split(spec)
+    if host.name == "together":
+        return TogetherBackend(
+            model, api_key=api_key, base_url=base_url, timeout=timeout, config=config
+        )
+    return OpenAICompatibleBackend(
+        model, host=host, api_key=api_key, base_url=base_url, timeout=timeout, config=config
+    )

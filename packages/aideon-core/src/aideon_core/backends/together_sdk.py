@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import zlib
 from typing import TYPE_CHECKING, Final
 
 import httpx
 import together
 
 from aideon_core.backends import wire
+from aideon_core.backends.sender import FIRST_REFUSAL, MOST_KEYS, UNTOLD_PAUSE
 from aideon_core.errors import AuthError, CoolingDown, RateLimited
 
 if TYPE_CHECKING:
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
     Account = Callable[[str, Json], None]
 
 _STAND_IN: Final = "filled-in-by-the-key-ring"
-_FIRST_REFUSAL: Final = 400
 _LONGEST_WAIT: Final = 60.0
 _LAST_FRAMES: Final = 16384
+_ANY_HEADER: Final = 47
 
 
 def blocking(ring: KeyRing, base_url: str, account: Account) -> together.Together:
@@ -77,11 +79,11 @@ class _RingAuth(httpx.Auth):
             yield request
             return
         tried: list[Key] = []
-        while (key := self._lease()) not in tried:
+        while len(tried) < MOST_KEYS and (key := self._lease()) not in tried:
             tried.append(key)
             response = yield _authorized(request, key)
-            if response.status_code < _FIRST_REFUSAL:
-                self._ring.answered(key)
+            if response.status_code < FIRST_REFUSAL:
+                self._answered(key, response)
                 return
             response.read()
             if not self._refuses(key, response):
@@ -96,11 +98,11 @@ class _RingAuth(httpx.Auth):
             yield request
             return
         tried: list[Key] = []
-        while (key := await self._alease()) not in tried:
+        while len(tried) < MOST_KEYS and (key := await self._alease()) not in tried:
             tried.append(key)
             response = yield _authorized(request, key)
-            if response.status_code < _FIRST_REFUSAL:
-                self._ring.answered(key)
+            if response.status_code < FIRST_REFUSAL:
+                self._answered(key, response)
                 return
             await response.aread()
             if not self._refuses(key, response):
@@ -121,6 +123,11 @@ class _RingAuth(httpx.Auth):
             except CoolingDown as error:
                 await asyncio.sleep(_wait(error))
 
+    def _answered(self, key: Key, response: httpx.Response) -> None:
+        self._ring.answered(key)
+        if pause := wire.pause_of(response.headers):
+            self._ring.paused(key, pause, interval=wire.interval_of(response.headers))
+
     def _refuses(self, key: Key, response: httpx.Response) -> bool:
         failure = wire.failure_of(
             response.status_code,
@@ -131,7 +138,8 @@ class _RingAuth(httpx.Auth):
             where="Together AI",
         )
         if isinstance(failure, RateLimited):
-            self._ring.paused(key, failure.retry_after or 0.0)
+            wait = UNTOLD_PAUSE if failure.retry_after is None else failure.retry_after
+            self._ring.paused(key, wait, interval=wire.interval_of(response.headers))
         return isinstance(failure, AuthError)
 
 
@@ -142,6 +150,8 @@ def _wants_key(request: httpx.Request) -> bool:
 
 def _authorized(request: httpx.Request, key: Key) -> httpx.Request:
     request.headers["Authorization"] = f"Bearer {key.reveal()}"
+    # What the tail of a stream can be read in.
+    request.headers["Accept-Encoding"] = "gzip, deflate"
     return request
 
 
@@ -158,7 +168,7 @@ def _watch(response: httpx.Response, account: Account) -> None:
         tap: type[_Tap | _AsyncTap] = (
             _AsyncTap if isinstance(response.stream, httpx.AsyncByteStream) else _Tap
         )
-        response.stream = tap(response.stream, response.request.url.path, account)  # type: ignore[arg-type]
+        response.stream = tap(response.stream, _Tail(response, account))  # type: ignore[arg-type]
 
 
 def _is_json(response: httpx.Response) -> bool:
@@ -177,12 +187,14 @@ def _tell(response: httpx.Response, account: Account) -> None:
 class _Tail:
     """The last frames of a stream, where the usage is."""
 
-    def __init__(self, path: str, account: Account) -> None:
-        self._path, self._account = path, account
+    def __init__(self, response: httpx.Response, account: Account) -> None:
+        self._path, self._account = response.request.url.path, account
+        packed = response.headers.get("content-encoding", "") in ("gzip", "deflate")
+        self._unpack = zlib.decompressobj(_ANY_HEADER).decompress if packed else bytes
         self._bytes = b""
 
     def add(self, part: bytes) -> None:
-        self._bytes = (self._bytes + part)[-_LAST_FRAMES:]
+        self._bytes = (self._bytes + self._unpack(part))[-_LAST_FRAMES:]
 
     def end(self) -> None:
         for line in reversed(self._bytes.splitlines()):
@@ -203,8 +215,8 @@ def _frame(line: bytes) -> Json:
 class _Tap(httpx.SyncByteStream):
     """Passes a stream on and looks at its end."""
 
-    def __init__(self, stream: httpx.SyncByteStream, path: str, account: Account) -> None:
-        self._stream, self._tail = stream, _Tail(path, account)
+    def __init__(self, stream: httpx.SyncByteStream, tail: _Tail) -> None:
+        self._stream, self._tail = stream, tail
 
     def __iter__(self) -> Iterator[bytes]:
         for part in self._stream:
@@ -219,8 +231,8 @@ class _Tap(httpx.SyncByteStream):
 class _AsyncTap(httpx.AsyncByteStream):
     """The awaiting twin of _Tap."""
 
-    def __init__(self, stream: httpx.AsyncByteStream, path: str, account: Account) -> None:
-        self._stream, self._tail = stream, _Tail(path, account)
+    def __init__(self, stream: httpx.AsyncByteStream, tail: _Tail) -> None:
+        self._stream, self._tail = stream, tail
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for part in self._stream:

@@ -3,6 +3,7 @@
 from aideon_core.keys.key import Key
 from aideon_core.keys.ring import KeyRing, Keys, hidden
 from aideon_core.keys.sources import Called, Environment, File, Fixed, Source
+from aideon_core.keys.state import KeyState
 from aideon_core.keys.system import SystemKeyring
 from aideon_core.keys.vault import Vault
 
@@ -13,6 +14,7 @@ __all__ = [
     "Fixed",
     "Key",
     "KeyRing",
+    "KeyState",
     "Keys",
     "Source",
     "SystemKeyring",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
+_SHORTEST_MASKED = 8
 _BETWEEN = re.compile(r"[\s,]+")
 
 
@@ -51,6 +52,11 @@ class Key(Secret):
                 hint="Copy it again; it is not repeated here.",
             )
         return cls(text.reveal().strip(), source)
+
+    def masked(self, text: str) -> str:
+        """The text without the key; a very short key may be a word of it, and stays."""
+        shown = len(self.reveal()) < _SHORTEST_MASKED
+        return text if shown else text.replace(self.reveal(), "***")
 
 
 def keys_in(text: Secret, source: str) -> tuple[Key, ...]:

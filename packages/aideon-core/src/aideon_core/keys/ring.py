@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
-from aideon_core.errors import AideonError, ConfigError, CoolingDown, MissingKey
+from aideon_core import forks
+from aideon_core.errors import AideonError, ConfigError, CoolingDown, MissingKey, TimedOut
 from aideon_core.keys import specs
 from aideon_core.keys.key import Key, wrapped
 from aideon_core.keys.sources import Environment
@@ -87,6 +88,7 @@ class KeyRing:
         self._running: Future[None] | None = None
         self._queued: Future[None] | None = None
         self._all_asked = -inf
+        forks.forget_with(self)
 
     @classmethod
     def of(
@@ -116,6 +118,12 @@ class KeyRing:
         del key  # a traceback that prints local variables would show it
         return cls(*specs.sources(things), name=name, hint=hint, clock=clock)
 
+    def forked(self) -> None:
+        """In a child process: whoever was asking the sources stayed behind."""
+        self._lock = threading.Lock()
+        self._running = self._queued = None
+        self._due = -inf
+
     def __repr__(self) -> str:
         sources = ", ".join(repr(asked.source) for asked in self._asked)
         return f"KeyRing({sources})"
@@ -127,44 +135,58 @@ class KeyRing:
     def __reduce__(self) -> str:
         raise TypeError("a KeyRing is not pickled: make one where it is needed")
 
-    def lease(self) -> Key:
+    def lease(self, seconds: float | None = None) -> Key:
         """A key to use now.
+
+        Args:
+            seconds: the longest wait for the sources; None for as long as they take.
 
         Raises:
             MissingKey: no source gives any.
             CoolingDown: every key waits out a limit; ``retry_after`` is the shortest wait.
+            TimedOut: the sources did not answer in time.
         """
         if (asking := self._ask_when_due()) is not None:
-            futures.wait([asking], self._patience())
+            futures.wait([asking], self._patience(seconds))
         return self._take()
 
-    async def alease(self) -> Key:
+    async def alease(self, seconds: float | None = None) -> Key:
         """A key to use now; awaits the sources. See ``lease``."""
         if (asking := self._ask_when_due()) is not None:
-            await _done(asking, self._patience())
+            await _done(asking, self._patience(seconds))
         return self._take()
 
-    def refused(self, key: Key) -> bool:
+    def refused(self, key: Key, seconds: float | None = None) -> bool:
         """The host refused the key: no call uses it for a while, and the sources are asked.
+
+        Args:
+            key: the key.
+            seconds: the longest wait for the sources; None for as long as they take.
 
         Returns:
             Whether another key can be tried now. Keys may be refused one after the other
             without end when a source makes up new ones, so a caller has to stop somewhere.
         """
         if (asking := self._quarantine(key)) is not None:
-            futures.wait([asking])
+            futures.wait([asking], seconds)
         return self._another(key)
 
-    async def arefused(self, key: Key) -> bool:
+    async def arefused(self, key: Key, seconds: float | None = None) -> bool:
         """The host refused the key; awaits the sources. See ``refused``."""
         if (asking := self._quarantine(key)) is not None:
-            await _done(asking)
+            await _done(asking, seconds)
         return self._another(key)
 
-    def paused(self, key: Key, seconds: float) -> None:
-        """The host asked to wait: no call uses the key before, for a day at most."""
+    def paused(self, key: Key, seconds: float, *, interval: float = 0.0) -> None:
+        """The host asked to wait: no call uses the key before, for a day at most.
+
+        Args:
+            key: the key.
+            seconds: how long.
+            interval: seconds to keep between two uses for a while after.
+        """
         with self._lock:
-            self._state = self._state.paused(key, seconds, self._clock())
+            self._state = self._state.paused(key, seconds, self._clock(), interval)
 
     def answered(self, key: Key) -> None:
         """The host took the key: it is out of quarantine."""
@@ -172,6 +194,12 @@ class KeyRing:
         if state is not None and state.refused_until > -inf:
             with self._lock:
                 self._state = self._state.answered(key)
+
+    def masked(self, text: str) -> str:
+        """The text with every key of the ring made unreadable: some servers repeat them."""
+        for key in self._state.keys:
+            text = key.masked(text)
+        return text
 
     def unavailable(self) -> AideonError | None:
         """MissingKey when there is certainly no key; asks nothing that takes time."""
@@ -189,6 +217,11 @@ class KeyRing:
             if key is not None:
                 self._state = self._state.leased(key, now)
                 return key
+            if not self._state.keys and self._running is not None:
+                raise TimedOut(
+                    f"What gives the keys for {self.name} has not answered in time.",
+                    hint="Raise deadline=, or look at what api_key= names.",
+                )
             if not self._state.keys:
                 raise self._missing()
             wait = self._state.wait(now)
@@ -212,8 +245,10 @@ class KeyRing:
         with self._lock:
             return self._state.another(key, self._clock())
 
-    def _patience(self) -> float | None:
-        return _PATIENCE if self._state.keys else None
+    def _patience(self, seconds: float | None) -> float | None:
+        if not self._state.keys:
+            return seconds
+        return _PATIENCE if seconds is None else min(seconds, _PATIENCE)
 
     def _quarantine(self, key: Key) -> Future[None] | None:
         """Take note of a refusal; returns what has to be waited for, if anything."""
@@ -304,8 +339,9 @@ class KeyRing:
 def _answer(source: Source) -> tuple[Key, ...] | Exception:
     try:
         keys = tuple(source.read())
-    except Exception as error:  # noqa: BLE001 - a source is anyone's code, and told when no key is left
-        return error
+    except BaseException as error:  # noqa: BLE001 - a source is anyone's code, and told when no key is left
+        # Nobody else would see it in this thread, and all would wait for ever.
+        return error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
     if not all(isinstance(key, Key) for key in keys):
         return ConfigError(f"{source!r} gave something that is no Key.")
     return keys

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 QUARANTINE: Final = 60.0
 """Seconds until a refused key is tried again while others work."""
 
+PACED: Final = 30.0
+"""Seconds for which a key that met its limit is lent no faster than the limit allows."""
+
 LONGEST_PAUSE: Final = 86_400.0
 """A header in the wrong unit must not lock a key out for good."""
 
@@ -27,11 +30,16 @@ class KeyState:
 
     Attributes:
         paused_until: nobody uses the key before.
+        interval: seconds between two uses while the key is paced, so that all who waited for
+            the end of a pause do not come at once.
+        paced_until: the end of that.
         refused_until: the end of its quarantine; other keys come first until then.
         probed: it was lent since it was refused, to see whether it works again.
     """
 
     paused_until: float = -inf
+    interval: float = 0.0
+    paced_until: float = -inf
     refused_until: float = -inf
     probed: bool = False
 
@@ -44,8 +52,13 @@ class KeyState:
         return self.paused_until <= now
 
     def leased(self, now: float) -> KeyState:
-        """A key in quarantine is lent once, and then not until its next turn."""
-        return self if self.refused_until == -inf else replace(self.refused(now), probed=True)
+        """A key that is paced, or in quarantine, is not lent again until its next turn."""
+        state = self
+        if self.interval and now < self.paced_until:
+            state = replace(state, paused_until=now + self.interval)
+        if self.refused_until > -inf:
+            state = replace(state.refused(now), probed=True)
+        return state
 
     def refused(self, now: float) -> KeyState:
         """Into quarantine, from now on."""
@@ -55,12 +68,18 @@ class KeyState:
         """Out of quarantine, unless the call began before the key was refused."""
         return replace(self, refused_until=-inf, probed=False) if self.probed else self
 
-    def paused(self, seconds: float, now: float) -> KeyState:
-        """Paused for at least that long; a longer pause that already runs stays."""
+    def paused(self, seconds: float, now: float, interval: float = 0.0) -> KeyState:
+        """Paused for at least that long, then paced; a longer pause that already runs stays."""
         if not seconds > 0:  # a number that is none included
             return self
         until = now + min(seconds, LONGEST_PAUSE)
-        return replace(self, paused_until=max(self.paused_until, until))
+        paced = max(until, now) + PACED if interval > 0 else self.paced_until
+        return replace(
+            self,
+            paused_until=max(self.paused_until, until),
+            interval=min(interval, LONGEST_PAUSE) if interval > 0 else self.interval,
+            paced_until=paced,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +134,9 @@ class RingState:
         """The key works."""
         return self._with(key, KeyState.answered)
 
-    def paused(self, key: Key, seconds: float, now: float) -> RingState:
-        """The key has to wait that long."""
-        return self._with(key, lambda state: state.paused(seconds, now))
+    def paused(self, key: Key, seconds: float, now: float, interval: float = 0.0) -> RingState:
+        """The key has to wait that long, and to keep that distance after."""
+        return self._with(key, lambda state: state.paused(seconds, now, interval))
 
     def _usable(self, now: float) -> Sequence[Key]:
         # Where every key was refused, they are tried all the same: one may work again.

@@ -65,7 +65,7 @@ class _Job:
 
     def row(self) -> dict[str, object]:
         """What the API says of the job; what is not known yet is not there."""
-        key = self.headers["authorization"]
+        key = self.headers.get("authorization", "")
         row: dict[str, object] = {
             "id": self.id,
             "user_id": f"user_{sha256(key.encode()).hexdigest()[:16]}",
@@ -118,8 +118,8 @@ class Batches:
             raise _refused(400, f"completion_window is {window!r}; only {_WINDOW!r} is served.")
         if not isinstance(model, str | None):
             raise _refused(400, "model_id is not a text.")
-        key = call.request.headers["authorization"]
-        headers = {"authorization": key, "host": call.request.headers.get("host", "")}
+        asked = call.request.headers
+        headers = {name: asked[name] for name in ("authorization", "host") if name in asked}
         job = _Job(self._input(body), endpoint, call.stamp.created, headers, model)
         self._jobs[job.id] = job
         return responses.listed({"job": job.row()}, status=201)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, TypeVar
 
+from aideon_testing.engines import dialect_of
 from aideon_testing.faults import Failure
 from aideon_testing.models import is_a
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from aideon_core.types import Json
+    from aideon_testing.dialects import Dialect
 
 _T = TypeVar("_T")
 
@@ -38,7 +41,7 @@ class Body:
         if not isinstance(model, str):
             raise Failure.missing("model")
         if model not in models:
-            raise Failure.unknown_model(model)
+            raise unserved(model, dialect_of(model))
         if types and not is_a(model, *types):
             raise Failure.invalid_input()
         return model
@@ -55,6 +58,10 @@ class Body:
         if not (text := self.text(name)):
             raise Failure.empty_prompt()
         return text
+
+    def given(self, name: str) -> object:
+        """A value of any kind, ``None`` when it is not given."""
+        return self._values.get(name)
 
     def required(self, name: str) -> object:
         """A value of any kind that must be given."""
@@ -85,11 +92,24 @@ class Body:
         return value
 
     def number(self, name: str) -> float | None:
-        """A number, ``None`` when it is not given."""
+        """A finite number, ``None`` when it is not given."""
         value = self._values.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float | None):
             raise Failure.invalid_input()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise Failure.invalid_input()
         return value
+
+    def objects(self, name: str) -> list[Json]:
+        """A list of objects, empty when it is not given."""
+        values = self._given(name, list, default=[])
+        if not all(isinstance(value, dict) for value in values):
+            raise Failure.invalid_input()
+        return values
+
+    def mapping(self, name: str) -> Json:
+        """An object, empty when it is not given."""
+        return self._given(name, dict, default={})
 
     def texts(self, name: str) -> list[str]:
         """Texts, or a single one; none when it is not given."""
@@ -106,3 +126,15 @@ class Body:
         if not isinstance(value, kind):
             raise Failure.invalid_input()
         return value
+
+
+def unserved(model: str, dialect: Dialect) -> Failure:
+    """What a request for a model gets that the server does not serve.
+
+    Args:
+        model: its id.
+        dialect: what it speaks.
+    """
+    if dialect.serverless:
+        return Failure.unknown_model(model)
+    return Failure.not_serverless(model)

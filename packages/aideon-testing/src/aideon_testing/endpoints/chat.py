@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from aideon_testing import responses, wire
 from aideon_testing.answers import prompt_texts
 from aideon_testing.endpoints import chat_request
+from aideon_testing.endpoints.bodies import unserved
 from aideon_testing.endpoints.streams import begin, by_turns
-from aideon_testing.engines import dialect_of
+from aideon_testing.engines import TODAY, dialect_of
 from aideon_testing.faults import BrokenOff, Failure
 from aideon_testing.routes import Route
 from aideon_testing.wire.stream import StreamWriter
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from aideon_core.types import Chunk, Json
     from aideon_testing.answers import Answerer
-    from aideon_testing.connection import HttpResponse
+    from aideon_testing.connection import HttpRequest, HttpResponse
     from aideon_testing.dialects import Dialect
     from aideon_testing.routes import Call
     from aideon_testing.wire import Stamp
@@ -57,13 +58,18 @@ class Chat:
 
     def routes(self) -> Sequence[Route]:
         """The routes of this endpoint."""
-        return (Route("POST", "/v1/chat/completions", self._create),)
+        return (Route("POST", "/v1/chat/completions", self._create, stamped=self._stamped),)
+
+    def _stamped(self, request: HttpRequest, stamp: Stamp) -> Stamp:
+        model = (request.body or {}).get("model")
+        dialect = self._spoken_by(model) if isinstance(model, str) else TODAY
+        return replace(stamp, rate=dialect.rate, dynamic=dialect.dynamic_limits)
 
     async def _create(self, call: Call) -> HttpResponse:
         body = call.json()
         dialect = self._dialect(body)
         chat_request.check(body, dialect)
-        stamp = replace(call.stamp, model=body["model"], rate=dialect.rate)
+        stamp = replace(call.stamp, model=body["model"])
         if dialect.short_ids:
             stamp = replace(stamp, id=stamp.id.rpartition("-")[2])
         said = [self._said(body, dialect) for _ in range(body.get("n") or 1)]
@@ -81,12 +87,14 @@ class Chat:
         model = body.get("model")
         if not isinstance(model, str):
             raise Failure.missing("model")
-        dialect = self._dialects.get(model) or dialect_of(model)
-        if not dialect.serverless:
-            raise Failure.not_serverless(model)
-        if model not in self._models:
-            raise Failure.unknown_model(model)
+        dialect = self._spoken_by(model)
+        # A model that is served needs no endpoint, unless its dialect was given to say so.
+        if model not in self._models or (model in self._dialects and not dialect.serverless):
+            raise unserved(model, dialect)
         return dialect
+
+    def _spoken_by(self, model: str) -> Dialect:
+        return self._dialects.get(model) or dialect_of(model)
 
     async def _said(self, body: Json, dialect: Dialect) -> AsyncGenerator[Chunk, None]:
         """One choice, as the engine has it said."""

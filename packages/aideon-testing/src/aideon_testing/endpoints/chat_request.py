@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aideon_testing.answers import prompt_texts
+from aideon_testing.answers import most_tokens, prompt_texts
 from aideon_testing.endpoints.bodies import Body
+from aideon_testing.endpoints.messages import check_messages, check_tools
+from aideon_testing.endpoints.sampling import MOST_LOGPROBS, Sampling
 from aideon_testing.faults import Failure
 from aideon_testing.models import facts_of, is_chat
 from aideon_testing.script import pieces
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from aideon_core.types import Json
     from aideon_testing.dialects import Dialect
 
-_MOST_CHOICES = 128
-_MOST_LOGPROBS = 20
 _UNSUPPORTED = ("$schema", "additionalProperties")
 
 
@@ -31,16 +31,18 @@ def check(body: Json, dialect: Dialect) -> None:
     Raises:
         Failure: 400 or 500, as the API has it.
     """
-    model, messages = body["model"], body.get("messages")
-    if messages == []:
-        raise Failure.empty_prompt()
-    if not _are_messages(messages) or not is_chat(model):
+    read = Body(body)
+    check_messages(read)
+    if not is_chat(body["model"]):
         raise Failure.invalid_input()
-    _check_parameters(body)
+    _check_parameters(read)
+    check_tools(read)
+    if not _is_format(body.get("response_format")):
+        raise Failure.invalid_input()
     _check_media(body, dialect)
-    _check_tools(body, dialect)
+    _check_tool_parser(body, dialect)
     if dialect.boolean_logprobs and not isinstance(body.get("logprobs"), bool | None):
-        raise Failure.error(400, _not_boolean(body["logprobs"]))
+        raise Failure.error(400, _not_boolean(body["logprobs"]), reached="model")
     check_context(body)
 
 
@@ -50,41 +52,24 @@ def warnings(body: Json, dialect: Dialect) -> tuple[str, ...]:
     return () if followed or not body.get("tools") else ("Model supports only tool_choice auto",)
 
 
-def _are_messages(messages: object) -> bool:
-    return isinstance(messages, list) and all(
-        isinstance(message, dict) and _is_content(message.get("content")) for message in messages
-    )
-
-
-def _is_content(content: object) -> bool:
-    if isinstance(content, list):
-        return all(
-            isinstance(part, dict) and isinstance(part.get("text"), str | None) for part in content
-        )
-    return isinstance(content, str | None)
-
-
-def _check_parameters(body: Json) -> None:
-    read = Body(body)
-    read.integer("n", 1, _MOST_CHOICES)
-    read.integer("top_logprobs", 0, _MOST_LOGPROBS)
-    if not isinstance(body.get("logprobs"), bool):
-        read.integer("logprobs", 0, _MOST_LOGPROBS)
-    read.integer("max_tokens", 0)
+def _check_parameters(read: Body) -> None:
+    Sampling.read(read)
     read.integer("max_completion_tokens", 0)
-    read.texts("stop")
-    tools = body.get("tools") or []
-    are_tools = isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
-    if not are_tools or not _is_format(body.get("response_format")):
+    read.integer("top_logprobs", 0, MOST_LOGPROBS)
+    if not isinstance(read.given("logprobs"), bool):
+        read.integer("logprobs", 0, MOST_LOGPROBS)
+    read.mapping("reasoning")
+    read.mapping("chat_template_kwargs")
+    if not isinstance(read.given("reasoning_effort"), str | None):
         raise Failure.invalid_input()
 
 
 def _is_format(asked: object) -> bool:
-    """Whether it is a known response format; a schema may stand in either of two places."""
+    """Whether it is a known response format; a schema has a name in one place of the two."""
     match asked:
         case None | {"type": "text" | "json_object"}:
             return True
-        case {"type": "json_schema", "json_schema": {"schema": dict()}}:
+        case {"type": "json_schema", "json_schema": {"name": str(), "schema": dict()}}:
             return True
         case {"type": "json_schema", "schema": dict()} | {"type": "regex", "pattern": str()}:
             return True
@@ -95,39 +80,34 @@ def _is_format(asked: object) -> bool:
 def _check_media(body: Json, dialect: Dialect) -> None:
     kinds = set(_media(body))
     if kinds and dialect.video is not None and "video_url" in kinds:
-        raise Failure.error(400, dialect.video)
+        raise Failure.error(400, dialect.video, reached="model")
     if not kinds or dialect.media == "taken":
         return
     if dialect.media == "failed":
         raise Failure.server_error()
     if dialect.media == "invalid":
         raise Failure.invalid_input()
+    if dialect.media == "nested":
+        raise Failure.not_multimodal(body["model"])
     message = f"{body['model']} is not a multimodal model None"
-    if dialect.media == "refused":
-        raise Failure.error(400, message)
-    nested = {"message": message, "type": "BadRequestError", "param": None, "code": 400}
-    outer = {"message": nested, "type": "invalid_request_error", "param": None, "code": None}
-    raise Failure(400, {"id": None, "error": outer})
+    raise Failure.error(400, message, reached="model")
 
 
 def _media(body: Json) -> Iterator[str]:
     for message in body["messages"]:
         for part in message.get("content") or ():
-            if isinstance(part, dict) and part.get("type", "text") != "text":
-                yield str(part["type"])
+            if isinstance(part, dict) and part["type"] != "text":
+                yield part["type"]
 
 
-def _check_tools(body: Json, dialect: Dialect) -> None:
+def _check_tool_parser(body: Json, dialect: Dialect) -> None:
     tools, choice = body.get("tools"), body.get("tool_choice")
     if not tools or choice == "none":
         return
     if dialect.tool_choice == "none" and choice in (None, "auto"):
-        options = "--enable-auto-tool-choice and --tool-call-parser"
-        raise Failure.error(400, f'"auto" tool choice requires {options} to be set')
+        raise Failure.no_tool_parser()
     if dialect.strict_schemas and any(map(_is_unsupported, tools)):
-        raise Failure.error(
-            400, "The provided JSON schema contains features not supported by xgrammar."
-        )
+        raise Failure.schema_unsupported()
 
 
 def _is_unsupported(tool: Json) -> bool:
@@ -149,7 +129,7 @@ def check_context(body: Json) -> None:
     limit = facts_of(body["model"]).context_length
     if body.get("context_length_exceeded_behavior") == "truncate" or limit is None:
         return
-    wanted = body.get("max_tokens") or body.get("max_completion_tokens") or 0
+    wanted = most_tokens(body) or 0
     inputs = sum(len(pieces(text)) for text in prompt_texts(body))
     if inputs + wanted > limit:
         raise Failure.over_context(limit=limit, input_tokens=inputs, max_tokens=wanted)

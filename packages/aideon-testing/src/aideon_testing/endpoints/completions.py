@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from aideon_testing import responses, wire
 from aideon_testing.endpoints.bodies import Body
 from aideon_testing.endpoints.chat_request import check_context
+from aideon_testing.endpoints.sampling import MOST_LOGPROBS, Sampling
 from aideon_testing.endpoints.streams import begin, by_turns
 from aideon_testing.faults import BrokenOff, Failure
 from aideon_testing.routes import Route
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
     from aideon_testing.routes import Call
     from aideon_testing.wire import Stamp
 
-_NUMBERS: Final = (
-    "temperature",
-    "top_p",
-    "min_p",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-)
-_MOST_CHOICES: Final = 128
-_MOST_LOGPROBS: Final = 20
 _END: Final = {"id": 0, "text": "", "logprob": 0, "special": True}
 
 
@@ -42,31 +33,18 @@ class _Asked:
     """What a request asks for, apart from what the answerer is told."""
 
     prompt: str
-    choices: int
-    echo: bool
-    stream: bool
-    seed: int | None
+    sampling: Sampling
 
     @classmethod
     def read(cls, body: Body) -> _Asked:
         """Check every parameter of a request."""
-        for name in _NUMBERS:
-            body.number(name)
-        body.integer("logprobs", 0, _MOST_LOGPROBS)
-        body.integer("max_tokens", 0)
-        body.texts("stop")
-        return cls(
-            prompt=body.prompt("prompt"),
-            choices=body.integer("n", 1, _MOST_CHOICES) or 1,
-            echo=body.flag("echo"),
-            stream=body.flag("stream"),
-            seed=body.integer("seed", -(2**63)),
-        )
+        body.integer("logprobs", 0, MOST_LOGPROBS)
+        return cls(prompt=body.prompt("prompt"), sampling=Sampling.read(body))
 
     def seed_of(self, stamp: Stamp, index: int) -> int:
         """The seed given, or one made up for the choice."""
-        if self.seed is not None:
-            return self.seed
+        if self.sampling.seed is not None:
+            return self.sampling.seed
         return made_up_seed(f"{stamp.id} {index}")
 
 
@@ -112,8 +90,8 @@ class Completions:
         conversation = _conversation(values, asked.prompt)
         check_context(conversation)
         stamp = replace(call.stamp, model=model)
-        answers = [self._answers.answer(conversation) for _ in range(asked.choices)]
-        if not asked.stream:
+        answers = [self._answers.answer(conversation) for _ in range(asked.sampling.choices)]
+        if not asked.sampling.stream:
             return await _whole(stamp, asked, answers)
         first = await begin(answers)
         return responses.streamed(stamp, _frames(stamp, asked, first, answers))
@@ -153,7 +131,7 @@ async def _whole(
         "object": "text.completion",
         "created": int(stamp.created),
         "model": stamp.model,
-        "prompt": [{"text": asked.prompt}] if asked.echo else [],
+        "prompt": [{"text": asked.prompt}] if asked.sampling.echo else [],
         "choices": rows,
         "usage": _usage(choices),
     }

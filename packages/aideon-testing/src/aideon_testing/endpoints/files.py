@@ -45,7 +45,7 @@ class Files:
         file = found(self._store, call.parts["id"])
         if file.content is None:
             raise Failure.error(404, f"File {file.id} has no content yet: upload it first.")
-        headers = wire.web_headers() | {"content-type": "text/plain"}
+        headers = wire.web_headers(file.content) | {"content-type": "text/plain"}
         return responses.whole(200, headers, file.content)
 
     async def _delete(self, call: Call) -> HttpResponse:

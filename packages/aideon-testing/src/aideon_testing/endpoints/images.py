@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from aideon_core.types import Json
-    from aideon_testing.connection import HttpResponse
+    from aideon_testing.connection import HttpRequest, HttpResponse
     from aideon_testing.routes import Call
+    from aideon_testing.wire import Stamp
 
 _MOST_PICTURES: Final = 4
 _MOST_STEPS: Final = 50
@@ -68,9 +69,9 @@ class Images:
     def routes(self) -> Sequence[Route]:
         """The routes of these endpoints."""
         return (
-            Route("POST", "/v1/images/generations", self._create),
+            Route("POST", "/v1/images/generations", self._create, stamped=_stamped),
             # Whoever has the address may look.
-            Route("GET", "/shrt/{name}", self._show, refusal=None),
+            Route("GET", "/shrt/{name}", self._show, refusal=None, limited=False),
         )
 
     async def _create(self, call: Call) -> HttpResponse:
@@ -106,6 +107,10 @@ class Images:
         return responses.whole(200, headers, picture.draw())
 
 
+def _stamped(request: HttpRequest, stamp: Stamp) -> Stamp:  # noqa: ARG001 - as all have it
+    return replace(stamp, rate=_RATE, dynamic=False, pictures=True)
+
+
 def _asked(body: Body, values: Json, model: str) -> list[_Picture]:
     prompt = body.prompt("prompt")
     width, height = (_side(values, name, model) for name in ("width", "height"))
@@ -138,17 +143,13 @@ def _side(values: Json, name: str, model: str) -> int:
 def _no_image_model() -> Failure:
     """500 with five tries: the API notices only when the engine does not know what to do."""
     headers = {"x-api-retries": "5"}
-    return Failure.error(500, "Internal server error", type="server_error", headers=headers)
+    return Failure.server_error().with_headers(headers)
 
 
 def _answered(call: Call, body: Json) -> HttpResponse:
     # Where the network was entered is part of these ids.
     identity = f"{call.stamp.id}-LHR"
     content = wire.pretty({"id": identity, **body})
-    headers = wire.api_headers(replace(call.stamp, rate=_RATE), content)
-    headers |= wire.call_headers(call.stamp, ended=time.time())
-    # Another part of the API answers here: it counts no tokens and traces nothing.
-    headers |= {name: "0" for name in headers if name.endswith("-tokens")}
-    del headers["x-inference-version"], headers["x-amzn-trace-id"]
-    headers |= {"x-request-id": identity, "x-image-version": "v2"}
+    headers = wire.api_headers(call.stamp, content)
+    headers |= wire.call_headers(call.stamp, ended=time.time()) | {"x-request-id": identity}
     return responses.whole(200, headers, content)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aideon_testing import responses
 from aideon_testing.endpoints.lists import Query
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from aideon_testing.connection import HttpResponse
     from aideon_testing.routes import Call
+
+# The web application's pages have one address for people and for programs.
+_VARY: Final = "rsc, next-router-state-tree, next-router-prefetch, next-router-segment-prefetch"
 
 
 class Models:
@@ -29,8 +32,10 @@ class Models:
 
     def routes(self) -> Sequence[Route]:
         """The routes of this endpoint."""
-        return (Route("GET", "/v1/models", self._list, refusal=Failure.unauthorized),)
+        # A web application answers here, before which no limiter stands.
+        return (Route("GET", "/v1/models", self._list, Failure.unauthorized, limited=False),)
 
     async def _list(self, call: Call) -> HttpResponse:
         models = filter(is_own, self._models) if Query(call).flag("dedicated") else self._models
-        return responses.listed([model_row(model) for model in models])
+        listed = responses.listed([model_row(model) for model in models])
+        return listed.with_headers({"vary": _VARY})

@@ -57,7 +57,7 @@ class PartUploads:
         """The routes of this endpoint."""
         return (
             Route("POST", "/v1/files/multipart/initiate", self._initiate),
-            Route("PUT", "/uploads/{id}/{part}", self._put, refusal=None),
+            Route("PUT", "/uploads/{id}/{part}", self._put, refusal=None, limited=False),
             Route("POST", "/v1/files/multipart/complete", self._complete),
             Route("POST", "/v1/files/multipart/abort", self._abort),
         )
@@ -138,7 +138,7 @@ def _check_parts(upload: _Upload, parts: object) -> None:
 
 def _count(body: Json, name: str, largest: int) -> int:
     value = body.get(name)
-    if not isinstance(value, int) or not 1 <= value <= largest:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
         message = f"{name} is {value!r}; it must be a number from 1 to {largest}."
         raise Failure.error(400, message, param=name)
     return value

@@ -37,7 +37,7 @@ class Uploads:
         """The routes of this endpoint."""
         return (
             Route("POST", "/v1/files", self._announce),
-            Route("PUT", "/uploads/{id}", self._put, refusal=None),
+            Route("PUT", "/uploads/{id}", self._put, refusal=None, limited=False),
             Route("POST", "/v1/files/{id}/preprocess", self._preprocess),
             Route("POST", "/v1/files/upload", self._upload),
         )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from aideon_core.types import Json
     from aideon_testing.connection import HttpRequest, HttpResponse
     from aideon_testing.routes import Proceed
-    from aideon_testing.wire import Stamp
+    from aideon_testing.wire import Reached, Stamp
 
 _SITE = "https://api.together.ai"
 _INVALID = "invalid_request_error"
@@ -38,15 +38,23 @@ class Failure(Exception):
             takes its place and the JSON is indented, as Together's API does it. Text is sent
             as ``text/plain``.
         headers: sent besides the usual ones, or in their place.
+        reached: how far the request came before it failed: refused by the API itself, on the
+            way to an engine, by the engine, or while the model was at it. Headers tell it.
     """
 
     def __init__(
-        self, status: int, body: Json | str, headers: Mapping[str, str] = MappingProxyType({})
+        self,
+        status: int,
+        body: Json | str,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        *,
+        reached: Reached = "api",
     ) -> None:
         super().__init__(f"HTTP {status}: {body}")
         self.status = status
         self.body = body
         self.headers = headers
+        self.reached = reached
 
     async def intercept(
         self,
@@ -64,7 +72,8 @@ class Failure(Exception):
 
     def with_headers(self, headers: Mapping[str, str]) -> Self:
         """The same failure with more headers, or others."""
-        return type(self)(self.status, self.body, {**self.headers, **headers})
+        headers = {**self.headers, **headers}
+        return type(self)(self.status, self.body, headers, reached=self.reached)
 
     def retryable(self, should_retry: bool) -> Self:  # noqa: FBT001 - its name says it
         """The same failure with the header that tells clients whether to try again."""
@@ -80,10 +89,11 @@ class Failure(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: Mapping[str, str] = MappingProxyType({}),
+        reached: Reached = "api",
     ) -> Self:
         """Any error in the shape the API gives its errors."""
         error = {"message": message, "type": type, "param": param, "code": code}
-        return cls(status, {"id": None, "error": error}, headers)
+        return cls(status, {"id": None, "error": error}, headers, reached=reached)
 
     @classmethod
     def invalid_key(cls) -> Self:
@@ -134,12 +144,12 @@ class Failure(Exception):
     @classmethod
     def empty_prompt(cls) -> Self:
         """400: there are no messages."""
-        return cls.error(400, "Prompt cannot be empty")
+        return cls.error(400, "Prompt cannot be empty", reached="model")
 
     @classmethod
     def invalid_input(cls) -> Self:
         """400: a value is of the wrong kind; the wire does not say which."""
-        return cls.error(400, "Input validation error")
+        return cls.error(400, "Input validation error", reached="engine")
 
     @classmethod
     def missing(cls, param: str) -> Self:
@@ -155,13 +165,13 @@ class Failure(Exception):
             "param": None,
             "code": 400,
         }
-        return cls.error(400, inner)
+        return cls.error(400, inner, reached="model")
 
     @classmethod
     def schema_unsupported(cls) -> Self:
         """400: the JSON schema asks for more than the engine can hold answers to."""
         message = "The provided JSON schema contains features not supported by xgrammar."
-        return cls.error(400, message)
+        return cls.error(400, message, reached="model")
 
     @classmethod
     def no_tool_parser(cls) -> Self:
@@ -169,7 +179,7 @@ class Failure(Exception):
         message = (
             '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
         )
-        return cls.error(400, message)
+        return cls.error(400, message, reached="model")
 
     @classmethod
     def over_context(
@@ -185,7 +195,7 @@ class Failure(Exception):
             f"Input validation error: `inputs` tokens + `max_new_tokens` must be <= {limit}. "
             f"Given: {input_tokens} `inputs` tokens and {max_tokens} `max_new_tokens`"
         )
-        return cls.error(status, message, param="max_tokens")
+        return cls.error(status, message, param="max_tokens", reached="model")
 
     @classmethod
     def timed_out(cls) -> Self:
@@ -224,7 +234,7 @@ class Failure(Exception):
             "See details: https://docs.together.ai/docs/rate-limits"
         )
         headers = _limits(requests, tokens, retry_after)
-        return cls.error(429, message, type="rate_limit", headers=headers)
+        return cls.error(429, message, type="rate_limit", headers=headers, reached="router")
 
     @classmethod
     def model_rate_limited(
@@ -246,7 +256,7 @@ class Failure(Exception):
             "(https://www.together.ai/forms/contact-sales)"
         )
         headers = _limits(requests_per_minute / 60, tokens_per_minute / 60, retry_after)
-        return cls.error(429, message, type="model_rate_limit", headers=headers)
+        return cls.error(429, message, type="model_rate_limit", headers=headers, reached="router")
 
     @classmethod
     def dynamic_limited(cls, kind: Literal["request", "token"] = "request") -> Self:
@@ -257,12 +267,14 @@ class Failure(Exception):
             "x-ratelimit-limit-dynamic": "1",
             "x-ratelimit-remaining-dynamic": "0",
         }
-        return cls.error(429, message, type=f"dynamic_{kind}_limited", headers=headers)
+        return cls.error(
+            429, message, type=f"dynamic_{kind}_limited", headers=headers, reached="router"
+        )
 
     @classmethod
     def server_error(cls) -> Self:
         """500: something broke inside."""
-        return cls.error(500, "Internal server error", type="server_error")
+        return cls.error(500, "Internal server error", type="server_error", reached="model")
 
     @classmethod
     def unavailable(cls) -> Self:
@@ -271,12 +283,20 @@ class Failure(Exception):
         Also what requests within the dynamic rate get when there is no capacity for them.
         """
         headers = {"x-api-retries": "5"}
-        return cls.error(503, "Service unavailable", type="service_unavailable", headers=headers)
+        return cls.error(
+            503,
+            "Service unavailable",
+            type="service_unavailable",
+            headers=headers,
+            reached="engine",
+        )
 
     @classmethod
     def not_routed(cls) -> Self:
         """503: a dedicated endpoint has no deployment to send the request to."""
-        return cls.error(503, "No deployment to route the request to", type="routing_error")
+        return cls.error(
+            503, "No deployment to route the request to", type="routing_error", reached="router"
+        )
 
     @classmethod
     def edge(cls, status: int = 521) -> Self:

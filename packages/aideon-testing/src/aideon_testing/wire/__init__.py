@@ -11,35 +11,50 @@ from base64 import b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha1, sha256
+from typing import Literal, TypeAlias
 
 JSON_TYPE = "application/json; charset=utf-8"
 STREAM_TYPE = "text/event-stream;charset=utf-8"
 DONE = b"data: [DONE]\n\n"
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
+Reached: TypeAlias = Literal["api", "router", "engine", "model"]
+"""How far a request came: each of them leaves headers in the answer, and those before it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
     """What one response says of itself in its headers and in every frame.
 
-    ``created`` is when the request arrived, in seconds since 1970; ``rate`` is the limit that
-    holds for it, in requests a second.
+    Attributes:
+        id: the response's.
+        created: when the request arrived, in seconds since 1970.
+        model: the one that answers.
+        rate: the limit that holds for the request, in requests a second.
+        dynamic: whether the limits that follow the account's recent use are told too.
+        pictures: whether the part of the API answers that makes pictures; it counts no
+            tokens and traces nothing.
     """
 
     id: str
     created: float
     model: str = ""
     rate: float = 10.0
+    dynamic: bool = True
+    pictures: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """The limit of tokens a second."""
+        if self.pictures:
+            return 0
+        return 3000 if self.rate >= 10 else 1000  # noqa: PLR2004 - the wire's own tiers
 
 
 def response_id(number: int) -> str:
     """The id of a server's ``number``-th response: prefix, engine pool and trace."""
-    prefix = ""
-    rest = number
-    while rest or len(prefix) < 6:  # noqa: PLR2004 - the wire's own length
-        rest, digit = divmod(rest, 36)
-        prefix = _BASE36[digit] + prefix
-    return f"o{prefix}-4YNCb4-{sha256(str(number).encode()).hexdigest()[:16]}"
+    trace = sha256(str(number).encode()).hexdigest()[:16]
+    return f"o{_base36(number).zfill(6)}-4YNCb4-{trace}"
 
 
 def compact(value: object) -> bytes:
@@ -75,19 +90,23 @@ def api_headers(stamp: Stamp, content: bytes | None, *, limits: bool = True) -> 
     else:
         headers["etag"] = _etag(content)
     if limits:
-        headers |= _limits(stamp.rate)
+        headers |= limit_headers(stamp)
     return headers
 
 
-def call_headers(stamp: Stamp, *, ended: float | None = None) -> dict[str, str]:
-    """The headers of an answer an engine gave; ``ended`` in seconds since 1970."""
-    trace = sha256(stamp.id.encode()).hexdigest()
-    parts = trace[:8], trace[8:12], trace[12:16], trace[16:20], trace[20:32]
-    headers = {
-        "x-amzn-trace-id": f"{'-'.join(parts)}-noamzn",
-        "x-api-call-start": _moment(stamp.created),
-        "x-inference-version": "v2",
-    }
+def call_headers(
+    stamp: Stamp, *, reached: Reached = "model", ended: float | None = None
+) -> dict[str, str]:
+    """The headers that the way to a model leaves; ``ended`` in seconds since 1970."""
+    headers = {}
+    if reached != "api" and not stamp.pictures:
+        trace = sha256(stamp.id.encode()).hexdigest()
+        parts = trace[:8], trace[8:12], trace[12:16], trace[16:20], trace[20:32]
+        headers["x-amzn-trace-id"] = f"{'-'.join(parts)}-noamzn"
+    if reached in ("engine", "model"):
+        headers["x-image-version" if stamp.pictures else "x-inference-version"] = "v2"
+    if reached == "model":
+        headers["x-api-call-start"] = _moment(stamp.created)
     if ended is not None:
         headers["x-api-call-end"] = _moment(ended)
     return headers
@@ -103,15 +122,22 @@ def debug_headers(stamp: Stamp) -> dict[str, str]:
     }
 
 
-def web_headers() -> dict[str, str]:
+def web_headers(content: bytes) -> dict[str, str]:
     """The headers of ``/v1/models``, which a web application answers and not the API."""
-    return {"access-control-allow-origin": "*", "content-type": "application/json"}
-
-
-def _limits(rate: float) -> dict[str, str]:
-    tokens = "3000" if rate >= 10 else "1000"  # noqa: PLR2004 - the wire's own tiers
-    reset = str(max(2, math.ceil(1 / rate)))
+    digest = int.from_bytes(sha1(content, usedforsecurity=False).digest()[:7])
     return {
+        "access-control-allow-origin": "*",
+        "content-type": "application/json",
+        "etag": f'"{_base36(digest).zfill(11)}{_base36(len(content))}"',
+        "vary": "Accept-Encoding",
+    }
+
+
+def limit_headers(stamp: Stamp) -> dict[str, str]:
+    """The limits of a request that is within them."""
+    rate, tokens = stamp.rate, str(stamp.tokens)
+    reset = str(max(2, math.ceil(1 / rate)))
+    headers = {
         # The wire sends retry-after with success as well; it is no sign of a limit.
         "retry-after": reset,
         "x-ratelimit": "false",
@@ -122,6 +148,18 @@ def _limits(rate: float) -> dict[str, str]:
         "x-ratelimit-remaining-tokens": tokens,
         "x-ratelimit-reset": reset,
     }
+    if stamp.dynamic:
+        # No account on record had earned more than the least.
+        headers |= {"x-ratelimit-limit-dynamic": "1", "x-ratelimit-remaining-dynamic": "0"}
+    return headers
+
+
+def _base36(number: int) -> str:
+    digits = ""
+    while number or not digits:
+        number, digit = divmod(number, 36)
+        digits = _BASE36[digit] + digits
+    return digits
 
 
 def _etag(content: bytes) -> str:

@@ -174,7 +174,8 @@ class StreamWriter:
             deltas = [delta for of_one in choice.calls.values() for delta in of_one]
             whole = Completion.from_chunks([Chunk(tool_calls=tuple(deltas))]).tool_calls
             for index, call in zip(sorted(choice.calls), whole, strict=True):
-                last = calls.finishes and call is whole[-1]
+                # A call that was cut is nothing to finish with.
+                last = calls.finishes and call is whole[-1] and not choice.cut
                 yield from self._whole_call(choice, call, index, "tool_calls" if last else None)
             choice.calls.clear()
         elif calls.corrupt and choice.calls and choice.finish is not None:

@@ -58,6 +58,14 @@ _OVER_CONTEXT: Final = re.compile(
     re.IGNORECASE,
 )
 _TITLE: Final = re.compile(r"<title[^>]*>([^<]*)</title>", re.IGNORECASE)
+# What is left and what is allowed, by the names recorded and the name documented; whether one
+# is one request, or a token of many. The dynamic ones forbid nothing: good answers say that
+# none are left, one after the other.
+_LIMITS: Final = (
+    ("x-ratelimit-remaining", "x-ratelimit-limit", True),
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-limit-tokens", False),
+    ("x-tokenlimit-remaining", "x-tokenlimit-limit", False),
+)
 _SEARCHED: Final = 4096
 _MOST_TEXT: Final = 1000
 _MOST_TEXTS: Final = 5
@@ -104,17 +112,26 @@ def failure_of(
         backend=backend,
         model=model,
         status_code=status,
-        code=facts.get("code"),
+        code=facts.get("code") or facts.get("error_type"),
+        type=facts.get("type"),
         param=facts.get("param"),
         request_id=headers.get("x-request-id") or text(mapping(content).get("id")) or None,
         retry_after=wait,
     )
+    if status < _FIRST_REFUSAL:
+        # It will point elsewhere the next time too.
+        error.retryable = False
+        error.hint = "Check base_url=: " + _pointed(headers.get("location"))
     should_retry = headers.get("x-should-retry")
     if should_retry in ("true", "false"):
         error.retryable = should_retry == "true"
     elif status == _CONFLICT:
         error.retryable = True
     return error
+
+
+def _pointed(location: str | None) -> str:
+    return f"the server points to {location[:_MOST_TEXT]}." if location else "it is a page."
 
 
 def error_text(body: object) -> str:
@@ -149,18 +166,24 @@ def pause_of(headers: Mapping[str, str]) -> float | None:
     Args:
         headers: the response's; names in lower case, or a mapping that does not mind.
     """
-    for kind in ("", "-tokens"):
-        if _number(headers.get(f"x-ratelimit-remaining{kind}")) != 0:
+    for left, limit, one in _LIMITS:
+        if _number(headers.get(left)) != 0:
             continue
         reset = _number(headers.get("x-ratelimit-reset"))
-        limit = _number(headers.get(f"x-ratelimit-limit{kind}"))
+        allowed = _number(headers.get(limit))
         # Nothing left of nothing is no limit: some models have none for tokens.
-        if not limit or reset == 0:
+        if not allowed or reset == 0:
             continue
         # One more request is allowed long before all of them are.
-        waits = (reset, None if kind else 1 / limit)
+        waits = (reset, 1 / allowed if one else None)
         return min((wait for wait in waits if wait is not None), default=None)
     return None
+
+
+def interval_of(headers: Mapping[str, str]) -> float:
+    """Seconds between two requests at the limit that a response tells, 0 when it tells none."""
+    allowed = _number(headers.get("x-ratelimit-limit"))
+    return 1 / allowed if allowed else 0.0
 
 
 def _content(body: bytes) -> object:
@@ -180,7 +203,7 @@ def _facts(content: object) -> dict[str, str]:
     facts: dict[str, str] = {}
     part = content
     while isinstance(part, dict):
-        for name in ("code", "param", "type"):
+        for name in ("code", "param", "type", "error_type"):
             if value := text(part.get(name)):
                 facts.setdefault(name, value)
         part = part.get("error") or part.get("message")

@@ -84,3 +84,15 @@ def our_choice(choices: object) -> Mapping[str, Any]:
         if isinstance(each, dict) and not each.get("index"):
             return each
     return _NOTHING
+
+
+def rows_of(body: object) -> list[Mapping[str, Any]]:
+    """The rows of a list, which Together sends alone and OpenAI's format has in an object.
+
+    Raises:
+        ServerError: there is no list.
+    """
+    rows = body.get("data") if isinstance(body, dict) else body
+    if not isinstance(rows, list):
+        raise ServerError("The list is none.", hint="Check that the address is the API's own.")
+    return [row for row in rows if isinstance(row, dict)]

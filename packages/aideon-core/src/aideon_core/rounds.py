@@ -1,0 +1,102 @@
+"""What a plan does with an answer that has to have a form: read it, ask once more for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from aideon_core.errors import InvalidOutput
+from aideon_core.types import Message, Usage
+
+if TYPE_CHECKING:
+    from aideon_core.types import Completion, Request
+
+
+def first_asked(request: Request) -> Request:
+    """The request as it is sent first.
+
+    A form that binds the model keeps it from calling tools, so while tools are on offer the
+    form is in the prompt alone, and is checked here.
+    """
+    if request.output is None or not request.tools or request.tool_choice == "none":
+        return request
+    return replace(request, response_format=None)
+
+
+def read(request: Request, completion: Completion) -> Completion:
+    """The completion with the value it stands for; one that calls tools stays without.
+
+    Raises:
+        InvalidOutput: its text does not have the form that was asked for.
+    """
+    if request.output is None or completion.tool_calls:
+        return completion
+    cut = completion.finish_reason == "length"
+    try:
+        value = request.output.read(completion.text, cut=cut)
+    except InvalidOutput as error:
+        error.args = (f"{_circumstances(completion)}{error.message}",)
+        error.hint = _HINTS.get(completion.finish_reason or "", _HINTS["stop"])
+        error.completion = completion
+        raise
+    return replace(completion, value=value)
+
+
+_HINTS = {
+    "length": "Allow more max_tokens, or ask for less.",
+    "content_filter": "Ask for something else.",
+    "stop": "The answer is in error.completion.",
+}
+
+
+def _circumstances(completion: Completion) -> str:
+    if completion.finish_reason == "length":
+        return "The answer was cut off by max_tokens or the model's context. "
+    if completion.finish_reason == "content_filter" or not completion.text.strip():
+        return "The model refused to answer, or had nothing to say. "
+    return "The answer does not have the form asked for. "
+
+
+def repair(request: Request, error: InvalidOutput) -> Request | None:
+    """The request for the same answer in the right form, None where that would not help.
+
+    An answer cut off would be cut off again, and a refusal leaves nothing to repair.
+    """
+    wrong = error.completion
+    if request.output is None or wrong is None or not wrong.text.strip():
+        return None
+    if wrong.finish_reason in ("length", "content_filter"):
+        return None
+    return replace(
+        request,
+        messages=(
+            *request.messages,
+            Message("assistant", wrong.text),
+            Message("user", f"{error.message}\n\n{request.output.instruction}"),
+        ),
+        response_format=request.output.response_format(),
+        tools=(),
+        tool_choice=None,
+        parallel_tool_calls=None,
+    )
+
+
+def with_earlier(completion: Completion, earlier: Completion | None) -> Completion:
+    """The completion with the usage and the cost of the one before added to its own.
+
+    What is unknown of either makes the sum unknown.
+    """
+    if earlier is None:
+        return completion
+    usage, cost = completion.usage, completion.cost
+    if usage is not None and earlier.usage is not None:
+        usage = Usage(
+            usage.input_tokens + earlier.usage.input_tokens,
+            usage.output_tokens + earlier.usage.output_tokens,
+            usage.cached_tokens + earlier.usage.cached_tokens,
+            usage.reasoning_tokens + earlier.usage.reasoning_tokens,
+        )
+    else:
+        usage = None
+    cost = cost + earlier.cost if cost is not None and earlier.cost is not None else None
+    return replace(completion, usage=usage, cost=cost)
