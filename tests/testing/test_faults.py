@@ -214,7 +214,8 @@ def test_a_response_can_be_cut_at_any_byte(at, stream):
         assert not reset
         whole, _ = received(together, stream=stream)
     assert len(data) == min(at, len(whole))
-    assert data[:60] == whole[: min(60, len(data))]
+    # The date in the headers may have moved on by a second.
+    assert data[:15] == whole[: min(15, len(data))]
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from aideon_core.types import Chunk, Completion
 
 
+_DONE: Ok[object] = Ok(None)
+
+
 class Stop:
     """Lets another thread or task end a drive that is waiting."""
 
@@ -61,7 +64,7 @@ def drive(
                 break
             if isinstance(step, Emit):
                 yield step.chunk
-                outcome = Ok(None)
+                outcome = _DONE
             else:
                 outcome = _perform(step, backends, stop.opened)
     finally:
@@ -111,7 +114,7 @@ async def adrive(
                 break
             if isinstance(step, Emit):
                 yield step.chunk
-                outcome = Ok(None)
+                outcome = _DONE
             else:
                 outcome = await _aperform(step, backends, stop.opened)
     finally:

@@ -303,8 +303,9 @@ def _stream(candidate: Candidate, request: Request) -> Generator[Step, Outcome, 
     seconds = outcome.seconds
     if isinstance(outcome, Ok):
         stream = outcome.value
+        pull = Pull(stream)  # type: ignore[arg-type]
         while True:
-            outcome = yield Pull(stream)  # type: ignore[arg-type]
+            outcome = yield pull
             seconds += outcome.seconds
             if isinstance(outcome, Failed) or outcome.value is None:
                 break
@@ -313,9 +314,7 @@ def _stream(candidate: Candidate, request: Request) -> Generator[Step, Outcome, 
             chunks.append(chunk)
             if chunk.text or chunk.reasoning or chunk.tool_calls:
                 first = seconds if first is None else first
-                yield Emit(
-                    Chunk(chunk.text, chunk.reasoning, chunk.tool_calls, logprobs=chunk.logprobs)
-                )
+                yield Emit(_piece(chunk))
         yield Close(stream)  # type: ignore[arg-type]
     completion = Completion.from_chunks(chunks)
     # A connection lost after the finish reason took nothing of the answer with it.
@@ -323,6 +322,13 @@ def _stream(candidate: Candidate, request: Request) -> Generator[Step, Outcome, 
     error = outcome.error if isinstance(outcome, Failed) and not whole else None
     attempt = _attempt(candidate, seconds, first=first, error=error)
     return _Answer(attempt, completion, error, delivered=first is not None)
+
+
+def _piece(chunk: Chunk) -> Chunk:
+    """The chunk without what belongs on the last one."""
+    if not (chunk.model or chunk.id or chunk.finish_reason or chunk.usage or chunk.warnings):
+        return chunk
+    return Chunk(chunk.text, chunk.reasoning, chunk.tool_calls, logprobs=chunk.logprobs)
 
 
 def _attempt(

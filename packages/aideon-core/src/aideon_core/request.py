@@ -111,9 +111,9 @@ def _with_output(request: Request, output_type: object) -> Request:
 def _check_number(
     name: str, value: object, low: float, high: float, *, whole: bool = False
 ) -> None:
-    kinds = (int,) if whole else (int, float)
     if value is None:
         return
+    kinds = (int,) if whole else (int, float)
     if isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high:
         return
     wanted = "a whole number" if whole else "a number"
@@ -177,11 +177,11 @@ def _messages(messages: object) -> tuple[Message, ...]:
 
 
 def _message(turn: object, where: str) -> Message:
-    if not isinstance(turn, Message | Mapping):
-        raise BadRequest(f"{where} is {turn!r}, not a message.", param=where)
     if isinstance(turn, Message):
         _check_role(turn.role, where)
         return replace(turn, content=_content(turn.content, where))
+    if not isinstance(turn, Mapping):
+        raise BadRequest(f"{where} is {turn!r}, not a message.", param=where)
     role = "system" if turn.get("role") == "developer" else turn.get("role")
     _check_role(role, where)
     calls = turn.get("tool_calls") or ()

@@ -94,6 +94,7 @@ class FrameReader:
     def __init__(self, model: str = "", request: Request | None = None) -> None:
         self.finished = False
         self._model = model
+        self._repeated: dict[str, str] = {}
         self._request = request
         self._keeps_logprobs = _keeps_logprobs(request)
         self._splitter: ThinkingSplitter | None = None
@@ -142,11 +143,19 @@ class FrameReader:
             tool_calls=calls,
             finish_reason=finish,
             usage=self._noted(frame, choice, delta),
-            model=text(frame.get("model")) or None,
-            id=text(frame.get("id")) or None,
+            model=self._first("model", frame),
+            id=self._first("id", frame),
             logprobs=self._logprobs(choice, delta) if choice.get("logprobs") is not None else (),
             warnings=self._warnings(frame["warnings"]) if "warnings" in frame else (),
         )
+
+    def _first(self, name: str, frame: Mapping[str, Any]) -> str | None:
+        """What every frame repeats, when it is new."""
+        value = text(frame.get(name))
+        if value == self._repeated.get(name):
+            return None
+        self._repeated[name] = value
+        return value or None
 
     def close(self) -> Chunk | None:
         """What was held back, once no event follows; None where nothing was.
