@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from aideon_testing import responses
 from aideon_testing.faults import BrokenOff, Failure
@@ -12,18 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aideon_testing.connection import HttpRequest, HttpResponse
-    from aideon_testing.routes import Interceptor, Proceed
+    from aideon_testing.interception import Interceptor, Proceed
     from aideon_testing.wire import Stamp
 
 _logger = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class Intercepts(Protocol):
-    """Something that stands between requests and their answers: a fault, or recordings."""
-
-    async def intercept(self, request: HttpRequest, stamp: Stamp, proceed: Proceed) -> HttpResponse:
-        """Answer a request, or change what ``proceed`` answers, or when."""
 
 
 async def settled(request: HttpRequest, stamp: Stamp, proceed: Proceed) -> HttpResponse:

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from email.utils import formatdate
@@ -16,23 +16,32 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import h11
 
-from aideon_testing.faults import BrokenOff, ConnectionReset
-
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
     from aideon_core.types import Json
-    from aideon_testing.faults import Transform
 
     Respond: TypeAlias = Callable[["HttpRequest"], Awaitable["HttpResponse"]]
 
 Headers: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]]
 """Names and values; a sequence of pairs may say a name twice."""
 
+Parts: TypeAlias = AsyncGenerator[bytes, None]
+Transform: TypeAlias = Callable[[Parts], Parts]
+"""Changes bytes on their way out."""
+
 _READ_BYTES = 65536
 _LINGER_SECONDS = 1
 _NO_BODY = {204, 304}
 _logger = logging.getLogger(__name__)
+
+
+class BrokenOff(Exception):
+    """The TCP connection is closed with the answer unfinished."""
+
+
+class ConnectionReset(BrokenOff):
+    """The TCP connection is reset: the client learns that, and not that the answer ended."""
 
 
 @dataclass(frozen=True, slots=True)

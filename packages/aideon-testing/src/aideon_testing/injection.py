@@ -10,14 +10,15 @@ from itertools import repeat
 from random import Random
 from typing import TYPE_CHECKING, Self, TypeAlias
 
-from aideon_testing.chain import Intercepts, settled
+from aideon_testing.chain import settled
+from aideon_testing.interception import Intercepts
 from aideon_testing.routes import plain
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from aideon_testing.connection import HttpRequest, HttpResponse
-    from aideon_testing.routes import Proceed
+    from aideon_testing.interception import Proceed
     from aideon_testing.wire import Stamp
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
     from aideon_testing.connection import HttpRequest, HttpResponse
-    from aideon_testing.routes import Proceed
+    from aideon_testing.interception import Proceed
     from aideon_testing.wire import Stamp
 
 # Within a JSON string the quotes would be escaped, so no text can pretend to be usage.

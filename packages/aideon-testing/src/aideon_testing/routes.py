@@ -47,19 +47,11 @@ class Call:
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable["HttpResponse"]]
-Proceed: TypeAlias = Callable[["HttpRequest", "Stamp"], Awaitable["HttpResponse"]]
-Interceptor: TypeAlias = Callable[["HttpRequest", "Stamp", Proceed], Awaitable["HttpResponse"]]
-"""Stands between the connection and the endpoints: answers itself, or proceeds."""
 
 
 def as_it_is(request: HttpRequest, stamp: Stamp) -> Stamp:  # noqa: ARG001 - as all have it
     """The stamp of a request for which the usual limits hold."""
     return stamp
-
-
-async def passed_on(request: HttpRequest, stamp: Stamp, proceed: Proceed) -> HttpResponse:
-    """The interceptor that does nothing."""
-    return await proceed(request, stamp)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,11 @@ from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
-from aideon_testing.chain import Intercepts
 from aideon_testing.connection import serve
+from aideon_testing.interception import Intercepts, passed_on
 from aideon_testing.keys import Keys
 from aideon_testing.limits import UNLIMITED
 from aideon_testing.models import DEFAULT_MODELS
-from aideon_testing.routes import passed_on
 from aideon_testing.script import Script
 from aideon_testing.service import Service
 

@@ -27,8 +27,9 @@ from aideon_testing.endpoints.supported_models import SupportedModels
 from aideon_testing.endpoints.uploads import Uploads
 from aideon_testing.faults import Failure
 from aideon_testing.injection import Faults
+from aideon_testing.interception import passed_on
 from aideon_testing.limits import UNLIMITED, Limiter
-from aideon_testing.routes import Call, find, passed_on
+from aideon_testing.routes import Call, find
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
     from aideon_testing.answers import Answerer
     from aideon_testing.connection import HttpRequest, HttpResponse
     from aideon_testing.dialects import Dialect
+    from aideon_testing.interception import Interceptor, Proceed
     from aideon_testing.keys import Keys
     from aideon_testing.limits import RateLimits
-    from aideon_testing.routes import Interceptor, Proceed, Route
+    from aideon_testing.routes import Route
     from aideon_testing.wire import Stamp
 
 

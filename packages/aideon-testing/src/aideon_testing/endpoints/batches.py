@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from aideon_core.types import Json
     from aideon_testing.connection import HttpResponse
     from aideon_testing.endpoints.file_store import FileStore
-    from aideon_testing.routes import Call, Proceed
+    from aideon_testing.interception import Proceed
+    from aideon_testing.routes import Call
 
 _WINDOW: Final = "24h"
 _WINDOW_SECONDS: Final = 24 * 60 * 60

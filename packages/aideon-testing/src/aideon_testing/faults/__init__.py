@@ -4,10 +4,10 @@ Each is put into a running server by ``together.faults``; see Faults. A Failure 
 scripted or raised.
 """
 
+from aideon_testing.connection import BrokenOff, ConnectionReset, Transform
 from aideon_testing.faults.bodies import DoneFrames, Gzip, Headers, LineEnds, Malformed, Oversized
 from aideon_testing.faults.breaks import ContentLength, Cut, CutInside
-from aideon_testing.faults.failures import BrokenOff, ConnectionReset, Failure
-from aideon_testing.faults.streams import Transform
+from aideon_testing.faults.failures import Failure
 from aideon_testing.faults.timing import Drip, Latency, Stall
 
 __all__ = [

@@ -12,9 +12,8 @@ from aideon_testing.faults.streams import frames, gathered, is_stream, rewritten
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aideon_testing.connection import HttpRequest, HttpResponse
-    from aideon_testing.faults.streams import Parts
-    from aideon_testing.routes import Proceed
+    from aideon_testing.connection import HttpRequest, HttpResponse, Parts
+    from aideon_testing.interception import Proceed
     from aideon_testing.wire import Stamp
 
 _DONE = b"data: [DONE]"

@@ -7,13 +7,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from aideon_testing.faults.failures import BrokenOff, ConnectionReset
+from aideon_testing.connection import BrokenOff, ConnectionReset
 from aideon_testing.faults.streams import gathered, on_wire
 
 if TYPE_CHECKING:
-    from aideon_testing.connection import HttpRequest, HttpResponse
-    from aideon_testing.faults.streams import Parts, Transform
-    from aideon_testing.routes import Proceed
+    from aideon_testing.connection import HttpRequest, HttpResponse, Parts, Transform
+    from aideon_testing.interception import Proceed
     from aideon_testing.wire import Stamp
 
 Extent: TypeAlias = Literal["body", "response"]

@@ -10,19 +10,11 @@ if TYPE_CHECKING:
 
     from aideon_core.types import Json
     from aideon_testing.connection import HttpRequest, HttpResponse
-    from aideon_testing.routes import Proceed
+    from aideon_testing.interception import Proceed
     from aideon_testing.wire import Reached, Stamp
 
 _SITE = "https://api.together.ai"
 _INVALID = "invalid_request_error"
-
-
-class BrokenOff(Exception):
-    """The TCP connection is closed with the answer unfinished."""
-
-
-class ConnectionReset(BrokenOff):
-    """The TCP connection is reset: the client learns that, and not that the answer ended."""
 
 
 class Failure(Exception):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aideon_testing.connection import HttpResponse
-
-Parts: TypeAlias = AsyncGenerator[bytes, None]
-Transform: TypeAlias = Callable[[Parts], Parts]
+    from aideon_testing.connection import HttpResponse, Parts, Transform
 
 _FRAME_END = b"\n\n"
 

@@ -12,10 +12,9 @@ from aideon_testing.faults.breaks import counted
 from aideon_testing.faults.streams import on_wire
 
 if TYPE_CHECKING:
-    from aideon_testing.connection import HttpRequest, HttpResponse
+    from aideon_testing.connection import HttpRequest, HttpResponse, Parts
     from aideon_testing.faults.breaks import Extent
-    from aideon_testing.faults.streams import Parts
-    from aideon_testing.routes import Proceed
+    from aideon_testing.interception import Proceed
     from aideon_testing.wire import Stamp
 
 _TICK = 0.01

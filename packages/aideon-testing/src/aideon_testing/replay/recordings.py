@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from aideon_testing.connection import HttpRequest, HttpResponse
+    from aideon_testing.interception import Proceed
     from aideon_testing.replay.exchange import Exchange
-    from aideon_testing.routes import Proceed
     from aideon_testing.wire import Stamp
 
 _logger = logging.getLogger(__name__)
