@@ -160,8 +160,8 @@ class _Worker:
         from aideon_core.backends.llama_cpp.model import utf8
 
         request = job.request
-        prompt = self._template(model, job.chat_template).render(request.messages)
-        tokens = model.tokenize(prompt)
+        template = self._template(model, job.chat_template)
+        tokens = model.tokenize(template.render(request.messages, model.control))
         cached = model.prefill(tokens, job.wanted)
         if not job.wanted():
             return

@@ -8,10 +8,12 @@ import logging
 import os
 from collections import deque
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import llama_cpp.llama_cpp as llama
 
+from aideon_core.backends.llama_cpp.literal import Part
 from aideon_core.errors import BadRequest, ContextTooLong, LoadFailed, ServerError
 
 if TYPE_CHECKING:
@@ -104,14 +106,35 @@ class Model:
             return ""
         return bytes(llama.llama_vocab_get_text(self._vocab, token)).decode("utf-8", "replace")
 
-    def tokenize(self, prompt: str) -> list[int]:
+    @cached_property
+    def control(self) -> frozenset[str]:
+        """The texts of the tokens that end turns, begin them, and the like."""
+        vocab = self._vocab
+        control = (
+            token
+            for token in range(llama.llama_vocab_n_tokens(vocab))
+            if llama.llama_vocab_is_control(vocab, token)
+        )
+        return frozenset(text for token in control if (text := self._token_text(token)))
+
+    def tokenize(self, prompt: Sequence[Part]) -> list[int]:
         """The tokens of a rendered prompt, with a beginning token if the model wants one."""
-        text = prompt.encode("utf-8")
+        tokens: list[int] = []
         # A template usually writes the token itself; twice would change the answer.
-        add_special = not (self.bos and prompt.startswith(self.bos))
+        first = prompt[0] if prompt else Part("")
+        adds = first.literal or not (self.bos and first.text.startswith(self.bos))
+        for part in prompt:
+            tokens += self._tokens_of(part, add_special=adds)
+            adds = False
+        return tokens
+
+    def _tokens_of(self, part: Part, *, add_special: bool) -> list[int]:
+        text = part.text.encode("utf-8")
         size = len(text) + 2
         tokens = (llama.llama_token * size)()
-        count = llama.llama_tokenize(self._vocab, text, len(text), tokens, size, add_special, True)
+        count = llama.llama_tokenize(
+            self._vocab, text, len(text), tokens, size, add_special, not part.literal
+        )
         if count < 0:
             raise ServerError(f"llama.cpp could not tokenize a prompt of {len(text)} bytes.")
         return list(tokens[:count])

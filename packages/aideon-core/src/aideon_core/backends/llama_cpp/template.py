@@ -10,10 +10,11 @@ from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from aideon_core.backends.llama_cpp.literal import Marks, Part
 from aideon_core.errors import BadRequest, NoChatTemplate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from aideon_core.types import Message
 
@@ -44,15 +45,28 @@ class ChatTemplate:
             ) from error
         self._tokens = {"bos_token": bos, "eos_token": eos}
 
-    def render(self, messages: Iterable[Message]) -> str:
+    def render(
+        self, messages: Iterable[Message], control: Collection[str] = ()
+    ) -> tuple[Part, ...]:
         """The prompt, ending where the assistant is to begin.
+
+        Args:
+            messages: the conversation.
+            control: the texts of the model's control tokens; where a message spells one, it is
+                a literal part of the prompt.
 
         Raises:
             BadRequest: the template refuses these messages.
         """
         turns = [_turn(message) for message in messages]
+        marks = Marks(control, turns)
         try:
-            return self._template.render(messages=turns, add_generation_prompt=True, **self._tokens)
+            prompt = self._template.render(
+                messages=[{**marks.put(turn), "role": turn["role"]} for turn in turns],
+                add_generation_prompt=True,
+                **self._tokens,
+            )
+            return marks.parts(prompt)
         except Exception as error:
             # A template is a program: it can divide by zero as well as refuse.
             raise BadRequest(
