@@ -102,3 +102,10 @@ def test_importing_the_core_reads_code_and_nothing_else(core):
         if not path.endswith(code) and ".pyc." not in path and "pyvenv.cfg" not in path
     ]
     assert others == []
+
+
+def test_making_a_client_loads_no_http_library():
+    """Who asks only the local model never waits for what speaks to the cloud."""
+    code = "import sys; from aideon_core import Client; Client(); print('httpx2' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

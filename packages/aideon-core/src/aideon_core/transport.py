@@ -189,9 +189,10 @@ class Http:
         client: Client | None = None,
         async_client: AsyncClient | None = None,
     ) -> None:
-        self._url = url
         self._timeout = timeout(seconds)
         self._given = client, async_client
+        # Read once: to take an address apart costs as much as to write the body.
+        self._url = url if client or async_client else httpx2.URL(url)
         # Threads that ask at once share one pool of connections.
         self._opening = threading.Lock()
         self._client: Client | None = None

@@ -88,8 +88,8 @@ class OpenAICompatibleBackend:
         self._root = hosts.root(base_url or given.base_url or self._host.base_url)
         self._where = hosts.shown(self._root)
         self._ring = None if given.has_key else self._keys(api_key)
-        channel = given.channel(f"{self._root}/v1/chat/completions", timeout)
-        self._sender = Sender(channel, self._ring, self._host, model)
+        url = f"{self._root}/v1/chat/completions"
+        self._sender = Sender(lambda: given.channel(url, timeout), self._ring, self._host, model)
         # Known of the model's family, or learned from the first corrupt stream.
         self._holds_calls = wire.streams_corrupt_calls(model)
 
@@ -161,11 +161,11 @@ class OpenAICompatibleBackend:
 
     def close(self) -> None:
         """Close the blocking connections."""
-        self._sender.channel.close()
+        self._sender.close()
 
     async def aclose(self) -> None:
         """Close the connections of the running loop, and the blocking ones."""
-        await self._sender.channel.aclose()
+        await self._sender.aclose()
 
     def _keys(self, api_key: Keys | None) -> KeyRing | None:
         variable = self._host.key_variable

@@ -12,6 +12,8 @@ from aideon_core.errors import AuthError, CoolingDown, NotFound, RateLimited
 from aideon_core.keys import KeyState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aideon_core import transport
     from aideon_core.backends.given import Channel
     from aideon_core.backends.hosts import Host
@@ -34,23 +36,41 @@ class Sender:
     """A channel with the keys to use on it.
 
     Args:
-        channel: the way to the server.
+        open_channel: makes the way to the server, when it is first needed.
         ring: the keys; None where the channel brings its own, or none is asked for.
         host: who answers, for messages.
         model: what is asked for, for messages.
-
-    Attributes:
-        channel: as given.
     """
 
-    def __init__(self, channel: Channel, ring: KeyRing | None, host: Host, model: str) -> None:
-        self.channel = channel
+    def __init__(
+        self, open_channel: Callable[[], Channel], ring: KeyRing | None, host: Host, model: str
+    ) -> None:
+        self._open_channel = open_channel
+        self._opened: Channel | None = None
+        self._opening = threading.Lock()
         self._ring = ring
         self._host = host
         self._model = model
         # A limit may be the model's own; other models on the same keys are not held up by it.
         self._model_rests = KeyState()
         self._resting = threading.Lock()
+
+    @property
+    def channel(self) -> Channel:
+        """The way to the server."""
+        with self._opening:
+            self._opened = self._opened or self._open_channel()
+            return self._opened
+
+    def close(self) -> None:
+        """Let go of blocking connections, if there are any."""
+        if self._opened is not None:
+            self._opened.close()
+
+    async def aclose(self) -> None:
+        """Let go of the running loop's connections, and the blocking ones."""
+        if self._opened is not None:
+            await self._opened.aclose()
 
     def send(self, body: Json, deadline: Deadline) -> transport.Response:
         """Post a body with one key after the other, until one is not refused or limited.
