@@ -76,6 +76,14 @@ def test_calls_held_back_are_replaced_when_they_are_not():
     assert answer.usage == Usage(20, 8)
 
 
+def test_prose_never_takes_the_place_of_a_call():
+    """When the whole answer calls nothing, that is an error and not a text in its place."""
+    guard = CallGuard(ASKED, holds=True)
+    through(guard, [*CUT, END])
+    with pytest.raises(ServerError, match="had none"):
+        list(guard.mended(Completion(text="It is sunny.", finish_reason="stop")))
+
+
 def test_without_tools_nothing_is_looked_at():
     """A request without tools passes whatever comes."""
     guard = CallGuard(Request(()), holds=True)

@@ -140,6 +140,24 @@ def test_waiting_for_a_key_costs_no_retry():
     assert isinstance(plan.send(Failed(ConnectFailed("cut"))), Sleep)
 
 
+def test_a_key_that_is_free_in_no_time_is_waited_for():
+    """A rest of a quarter of a second is no reason to go elsewhere; a longer one is."""
+    plan, _ = start("cloud-first")
+    assert isinstance(plan.send(Failed(CoolingDown("not yet", retry_after=0.2))), Sleep)
+    assert plan.send(Ok(None)) == Call("together", ASK)
+    assert plan.send(Failed(CoolingDown("not yet", retry_after=0.3))) == Call("local", ASK)
+
+
+def test_a_wait_that_fails_in_a_stream_is_time_spent():
+    """What a stream waited for in vain counts against the deadline, so it is not spent twice."""
+    request = replace(ASK, deadline=10.0)
+    plan, _ = start("cloud-only", request=request, stream=True, max_retries=5)
+    plan.send(Ok("handle", 0.5))
+    assert plan.send(Failed(TimedOut("late"), 9.5)) == Close("handle")
+    with pytest.raises(TimedOut):
+        plan.send(Ok(None))
+
+
 def test_waits_without_a_deadline_come_to_an_end():
     """A key that never comes back is given up after a minute of waiting."""
     plan, _ = start("cloud-only")

@@ -85,6 +85,18 @@ def test_a_limit_met_by_the_sdk_holds_for_the_client(together):
     assert len(together.requests) == 1
 
 
+def test_a_models_own_limit_met_by_the_sdk_rests_no_key(together):
+    """A 429 about one model leaves the key to the client's own requests for others."""
+    other = "openai/gpt-oss-20b"
+    together.script.fail(Failure.model_rate_limited(other, retry_after=30))
+    with Client(local=None, api_key="k", base_url=together.base_url, max_retries=0) as client:
+        with pytest.raises(sdk.RateLimitError):
+            client.together.with_options(max_retries=0).chat.completions.create(
+                **CHAT | {"model": other}
+            )
+        assert client.chat("Hello?", deadline=5.0).text
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_the_sdk_uses_is_accounted_for(client, billed, stream):
     """Tokens and cost of the SDK's calls are told like those of the client's own."""

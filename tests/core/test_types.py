@@ -57,3 +57,8 @@ def test_the_text_of_a_message_leaves_images_out():
     image = {"type": "image_url", "image_url": {"url": "data:,"}}
     parts = ({"type": "text", "text": "a"}, image, {"type": "text", "text": "b"})
     assert Message("user", parts).text == "ab"
+
+
+def test_usages_add_up_count_by_count():
+    """The sum of two usages has every count of both."""
+    assert Usage(1, 2, 3, 4) + Usage(10, 20, 30, 40) == Usage(11, 22, 33, 44)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aideon_core.errors import InvalidOutput
-from aideon_core.types import Message, Usage
+from aideon_core.types import Message
 
 if TYPE_CHECKING:
     from aideon_core.types import Completion, Request
@@ -88,15 +88,8 @@ def with_earlier(completion: Completion, earlier: Completion | None) -> Completi
     """
     if earlier is None:
         return completion
-    usage, cost = completion.usage, completion.cost
-    if usage is not None and earlier.usage is not None:
-        usage = Usage(
-            usage.input_tokens + earlier.usage.input_tokens,
-            usage.output_tokens + earlier.usage.output_tokens,
-            usage.cached_tokens + earlier.usage.cached_tokens,
-            usage.reasoning_tokens + earlier.usage.reasoning_tokens,
-        )
-    else:
-        usage = None
-    cost = cost + earlier.cost if cost is not None and earlier.cost is not None else None
+    both = completion.usage, earlier.usage
+    usage = None if None in both else both[0] + both[1]  # type: ignore[operator]
+    costs = completion.cost, earlier.cost
+    cost = None if None in costs else costs[0] + costs[1]  # type: ignore[operator]
     return replace(completion, usage=usage, cost=cost)

@@ -6,12 +6,12 @@ the same answer in one piece is sound.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from aideon_core import rounds
 from aideon_core.backends import wire
 from aideon_core.errors import ServerError
-from aideon_core.types import Chunk, Completion, ToolCallDelta, Usage
+from aideon_core.types import Chunk, Completion, ToolCallDelta
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,12 +88,12 @@ class CallGuard:
             ToolCallDelta(index, call.id, call.name, call.arguments)
             for index, call in enumerate(again.tool_calls)
         )
-        billed = None if None in (first.cost, again.cost) else first.cost + again.cost  # type: ignore[operator]
+        again = rounds.with_earlier(again, first)
         yield Chunk(first.text, first.reasoning, calls)
         yield Chunk(
             finish_reason=again.finish_reason,
-            usage=_sum(first.usage, again.usage),
-            cost=billed,
+            usage=again.usage,
+            cost=again.cost,
             model=again.model,
             id=again.id,
             warnings=again.warnings,
@@ -111,15 +111,3 @@ class CallGuard:
                 f"{answer.tool_calls[-1].arguments[:200]!r}",
                 hint="Ask again: from now on calls of this model are held back until they are.",
             )
-
-
-def _sum(first: Usage | None, second: Usage | None) -> Usage | None:
-    if first is None or second is None:
-        return None
-    return replace(
-        first,
-        input_tokens=first.input_tokens + second.input_tokens,
-        output_tokens=first.output_tokens + second.output_tokens,
-        cached_tokens=first.cached_tokens + second.cached_tokens,
-        reasoning_tokens=first.reasoning_tokens + second.reasoning_tokens,
-    )

@@ -12,7 +12,7 @@ from aideon_core.errors import AuthError, CoolingDown, NotFound, RateLimited
 from aideon_core.keys import KeyState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from aideon_core import transport
     from aideon_core.backends.given import Channel
@@ -26,9 +26,8 @@ FIRST_REFUSAL: Final = 300
 MOST_KEYS: Final = 16
 """A source that makes up a new key each time must not keep one call busy for ever."""
 
-UNTOLD_PAUSE: Final = 1.0
-"""Seconds to wait where a limit was met and nothing said for how long."""
-
+# Where a limit was met and nothing said for how long.
+_UNTOLD_PAUSE: Final = 1.0
 _OF_THE_MODEL: Final = "model_rate_limit"
 
 
@@ -97,7 +96,8 @@ class Sender:
             tried.append(key)
             response = self.channel.post(body, key, deadline)
             if response.status < FIRST_REFUSAL:
-                self._answered(key, response)
+                if self._ring and key:
+                    note_answer(self._ring, key, response.headers)
                 return response
             failure = self.failure(response, response.read())
             if not self._another_may_do(key, failure, response):
@@ -120,7 +120,8 @@ class Sender:
             tried.append(key)
             response = await self.channel.apost(body, key, deadline)
             if response.status < FIRST_REFUSAL:
-                self._answered(key, response)
+                if self._ring and key:
+                    note_answer(self._ring, key, response.headers)
                 return response
             failure = self.failure(response, await response.aread())
             if not self._another_may_do(key, failure, response):
@@ -165,25 +166,38 @@ class Sender:
             retry_after=wait,
         )
 
-    def _answered(self, key: Key | None, response: transport.Response) -> None:
-        if self._ring is None or key is None:
-            return
-        self._ring.answered(key)
-        if pause := wire.pause_of(response.headers):
-            self._ring.paused(key, pause, interval=wire.interval_of(response.headers))
-
     def _another_may_do(
         self, key: Key | None, failure: BackendError, response: transport.Response
     ) -> bool:
         """Whether a refusal is about the key; whoever met a limit is told to wait."""
-        if isinstance(failure, RateLimited):
-            wait = UNTOLD_PAUSE if failure.retry_after is None else failure.retry_after
-            interval = wire.interval_of(response.headers)
-            if failure.type == _OF_THE_MODEL:
-                with self._resting:
-                    now = time.monotonic()
-                    self._model_rests = self._model_rests.paused(wait, now, interval)
-                return False
-            if self._ring and key:
-                self._ring.paused(key, wait, interval=interval)
+        if isinstance(failure, RateLimited) and failure.type == _OF_THE_MODEL:
+            wait, interval = _rest(failure, response.headers)
+            with self._resting:
+                now = time.monotonic()
+                self._model_rests = self._model_rests.paused(wait, now, interval)
+            return False
+        if self._ring and key:
+            note_failure(self._ring, key, failure, response.headers)
         return key is not None and isinstance(failure, AuthError | RateLimited)
+
+
+def note_answer(ring: KeyRing, key: Key, headers: Mapping[str, str]) -> None:
+    """Tell a ring that a key was taken, and whether it has to rest now."""
+    ring.answered(key)
+    if pause := wire.pause_of(headers):
+        ring.paused(key, pause, interval=wire.interval_of(headers))
+
+
+def note_failure(
+    ring: KeyRing, key: Key, failure: BackendError, headers: Mapping[str, str]
+) -> None:
+    """Tell a ring of a limit that was met on a key; one of the model alone is none of it."""
+    if isinstance(failure, RateLimited) and failure.type != _OF_THE_MODEL:
+        wait, interval = _rest(failure, headers)
+        ring.paused(key, wait, interval=interval)
+
+
+def _rest(failure: BackendError, headers: Mapping[str, str]) -> tuple[float, float]:
+    """Seconds to wait, and to keep between two requests after."""
+    wait = _UNTOLD_PAUSE if failure.retry_after is None else failure.retry_after
+    return wait, wire.interval_of(headers)

@@ -16,8 +16,8 @@ import httpx
 import together
 
 from aideon_core.backends import wire
-from aideon_core.backends.sender import FIRST_REFUSAL, MOST_KEYS, UNTOLD_PAUSE
-from aideon_core.errors import AuthError, CoolingDown, RateLimited
+from aideon_core.backends.sender import FIRST_REFUSAL, MOST_KEYS, note_answer, note_failure
+from aideon_core.errors import AuthError, CoolingDown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
@@ -83,7 +83,7 @@ class _RingAuth(httpx.Auth):
             tried.append(key)
             response = yield _authorized(request, key)
             if response.status_code < FIRST_REFUSAL:
-                self._answered(key, response)
+                note_answer(self._ring, key, response.headers)
                 return
             response.read()
             if not self._refuses(key, response):
@@ -102,7 +102,7 @@ class _RingAuth(httpx.Auth):
             tried.append(key)
             response = yield _authorized(request, key)
             if response.status_code < FIRST_REFUSAL:
-                self._answered(key, response)
+                note_answer(self._ring, key, response.headers)
                 return
             await response.aread()
             if not self._refuses(key, response):
@@ -123,11 +123,6 @@ class _RingAuth(httpx.Auth):
             except CoolingDown as error:
                 await asyncio.sleep(_wait(error))
 
-    def _answered(self, key: Key, response: httpx.Response) -> None:
-        self._ring.answered(key)
-        if pause := wire.pause_of(response.headers):
-            self._ring.paused(key, pause, interval=wire.interval_of(response.headers))
-
     def _refuses(self, key: Key, response: httpx.Response) -> bool:
         failure = wire.failure_of(
             response.status_code,
@@ -137,9 +132,7 @@ class _RingAuth(httpx.Auth):
             model=None,
             where="Together AI",
         )
-        if isinstance(failure, RateLimited):
-            wait = UNTOLD_PAUSE if failure.retry_after is None else failure.retry_after
-            self._ring.paused(key, wait, interval=wire.interval_of(response.headers))
+        note_failure(self._ring, key, failure, response.headers)
         return isinstance(failure, AuthError)
 
 

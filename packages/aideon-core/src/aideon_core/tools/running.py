@@ -55,14 +55,7 @@ class ToolRun:
     def usage(self) -> Usage | None:
         """The tokens of all rounds, None when those of one are not known."""
         known = [each.usage for each in self.completions if each.usage is not None]
-        if len(known) < len(self.completions):
-            return None
-        return Usage(
-            sum(each.input_tokens for each in known),
-            sum(each.output_tokens for each in known),
-            sum(each.cached_tokens for each in known),
-            sum(each.reasoning_tokens for each in known),
-        )
+        return reduce(add, known) if len(known) == len(self.completions) else None
 
     @property
     def cost(self) -> Decimal | None:
