@@ -29,6 +29,7 @@ MODELS = ("", "openai/gpt-oss-20b", "Qwen/Qwen3-4B-Thinking-2507")
 REQUESTS = (
     None,
     Request((Message("user", "Hi"),)),
+    Request((Message("user", "Hi"),), n=3),
     Request((Message("user", "Hi"),), logprobs=True, response_format={"type": "json_object"}),
 )
 KEYS = [
@@ -60,9 +61,12 @@ def generated(dice, depth=5):
 
 def shaped(dice):
     """JSON that is an answer or a frame as far as the choice, and anything below."""
-    choice = {"index": 0, dice.choice(("delta", "message")): generated(dice, 4)}
-    choice |= {dice.choice(KEYS): generated(dice, 3) for _ in range(dice.randrange(4))}
-    return {"choices": [choice]}
+    choices = []
+    for index in range(dice.choice((1, 1, 2, 4))):
+        choice = {"index": index, dice.choice(("delta", "message")): generated(dice, 4)}
+        choice |= {dice.choice(KEYS): generated(dice, 3) for _ in range(dice.randrange(4))}
+        choices.append(choice)
+    return {"choices": choices}
 
 
 def nodes(value):
@@ -132,6 +136,9 @@ def check(completion):
     assert all(type(each) is TokenLogprob for each in completion.logprobs)
     assert all(type(each) is str for each in completion.warnings)
     assert repr(copy.deepcopy(completion))
+    for alternative in completion.alternatives:
+        assert not alternative.alternatives
+        check(alternative)
 
 
 def read_whole(dice, body):
@@ -151,17 +158,17 @@ def read_whole(dice, body):
 
 def read_stream(dice, frames):
     """Whether the frames are an answer; what came before an error is checked too."""
-    reader = wire.FrameReader(dice.choice(MODELS), dice.choice(REQUESTS))
+    reader = wire.AnswersReader(dice.choice(MODELS), dice.choice(REQUESTS))
     chunks = []
     try:
         for frame in frames:
-            chunks.append(reader.read(frame if isinstance(frame, str) else json.dumps(frame)))  # noqa: PERF401 - what came before an error counts
-        chunks.append(reader.read("[DONE]"))
+            chunks += reader.read(frame if isinstance(frame, str) else json.dumps(frame))
+        chunks += reader.read("[DONE]")
     except ServerError:
         return False
     finally:
-        chunks.append(reader.close())
-        check(Completion.from_chunks(chunk for chunk in chunks if chunk is not None))
+        chunks += reader.close()
+        check(Completion.from_chunks(chunks))
     return reader.finished
 
 

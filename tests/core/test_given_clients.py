@@ -73,6 +73,34 @@ async def test_a_given_async_client_answers_whole_and_streamed(theirs_async, tog
     assert Completion.from_chunks(chunks).text == "Hello again."
 
 
+def test_a_given_client_embeds_too(theirs, together):
+    """The client of the chats carries the texts of embeddings, with its own key."""
+    client = Client(local=None, cloud=TogetherBackend(MODEL, client=theirs))
+    vectors = client.embed(["one", "two"])
+    assert len(vectors) == 2
+    (request,) = together.requests
+    assert (request.path, request.body["input"]) == ("/v1/embeddings", ["one", "two"])
+    assert request.headers["authorization"] == "Bearer of-the-client"
+
+
+async def test_a_given_async_client_embeds_the_same(theirs_async, together):
+    """The awaiting twin gives the vectors that a client of our own gets."""
+    backend = TogetherBackend(MODEL, client=theirs_async)
+    given = await AsyncClient(local=None, cloud=backend).embed(["one"])
+    with Client(local=None, api_key="k", base_url=together.base_url) as own:
+        assert given[0] == pytest.approx(own.embed(["one"])[0], abs=1e-6)
+
+
+def test_embedding_errors_through_a_given_client_are_ours(theirs, together):
+    """A refused text comes as the same error as without the client, after one request."""
+    together.faults.always(Failure.rate_limited(retry_after=7))
+    client = Client(local=None, cloud=TogetherBackend(MODEL, client=theirs), max_retries=0)
+    with pytest.raises(RateLimited) as raised:
+        client.embed("one")
+    assert raised.value.retry_after == 7
+    assert len(together.requests) == 1
+
+
 def test_errors_through_a_given_client_are_ours(theirs, together):
     """A refusal comes as the same error as without the client, and is retried by us alone."""
     together.script.fail(Failure.rate_limited(retry_after=7))

@@ -19,7 +19,7 @@ import pytest
 
 from aideon_core import AsyncClient, Client, Completion, LlamaCppBackend
 from aideon_core.backends.llama_cpp.engine import Engine
-from aideon_core.backends.llama_cpp.template import ChatTemplate
+from aideon_core.backends.llama_cpp.prompts.template import ChatTemplate
 from aideon_core.errors import (
     BadRequest,
     ConfigError,
@@ -156,10 +156,10 @@ def test_a_prompt_beyond_the_context_goes_to_the_cloud(local_model):
 
 
 def test_what_it_cannot_do_is_said_and_not_ignored(client):
-    """Tools are refused with a reason instead of being dropped in silence."""
-    tool = {"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}
-    with pytest.raises(Unsupported, match="cannot call tools"):
-        client.chat("What time is it?", tools=[tool])
+    """Images are refused with a reason instead of being dropped in silence."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    with pytest.raises(Unsupported, match="read images"):
+        client.chat([{"role": "user", "content": [image]}])
 
 
 def test_a_damaged_file_says_what_llama_cpp_said(model_file, tmp_path):

@@ -24,7 +24,7 @@ from aideon_core.errors import (
 )
 from aideon_core.policy import POLICIES, Call, Close, Emit, Failed, Ok, Open, Pull, Sleep, named
 from aideon_core.routing import Candidate
-from aideon_core.types import Chunk, Completion, Message, Request, Usage
+from aideon_core.types import Chunk, Completion, Message, Request, TokenLogprob, Usage
 
 ASK = Request((Message("user", "Hello?"),))
 LOCAL = Candidate("local", "local", "small", frozenset())
@@ -265,6 +265,14 @@ def test_a_stream_is_opened_pulled_emitted_and_closed():
     assert step.chunk.route.attempts[0].seconds == 1.0
     completion = end(plan, Ok(None))
     assert completion == Completion.from_chunks([Chunk(text="Hi"), step.chunk])
+
+
+def test_a_piece_that_tells_only_a_probability_is_emitted():
+    """A token that completes no character still tells how likely it was."""
+    plan, _ = start("local-first", stream=True)
+    plan.send(Ok("handle"))
+    piece = Chunk(logprobs=(TokenLogprob("\ufffd", -0.5),))
+    assert plan.send(Ok(piece)) == Emit(piece)
 
 
 @pytest.mark.parametrize("at", ["open", "first pull"])

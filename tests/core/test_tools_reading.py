@@ -285,6 +285,31 @@ ONE = ToolCall("", "f", '{"a": 1}')
         ("<function=f><parameter=a>1</parameter></tool_call>", ""),
         ('{"plan": 1}\n' + CALL, '{"plan": 1}'),
         ("```python\nprint(1)\n```\n" + CALL, "```python\nprint(1)\n```"),
+        (f"<think>Hm.</think>{CALL}", "<think>Hm.</think>"),
+        (CALL[:-1], ""),
+        (f"<tool_call>{CALL[:-1]}</tool_call>", ""),
+        (f"[{CALL}", ""),
+        (f"[{CALL},]", ""),
+        (f"[{CALL}, 1]", ", 1]"),
+        (f"<tools>\n{CALL}\n</tools>", ""),
+        (f"```xml\n<tool_call>\n{CALL}\n</tool_call>\n```\nDone.", "Done."),
+        (f"```xml\n<tool_call>\n{CALL}\n</tool_call>\nDone.", "Done."),
+        (f"<tool_call>{CALL}}}</tool_call>", ""),
+        (f"{CALL}}}\nDone.", "Done."),
+        ('<tool_call>{"f": {"a": 1}}</tool_call>', ""),
+        ('<function=f>{"a": 1}</function>\n</tool_call>', ""),
+        ('[TOOL_CALLS]f{"a": 1}', ""),
+        ('{"name": "f", "arguments": {"a": 1}, "thought": "It is."}', ""),
+        ('{"name": "functions.f", "arguments": {"a": 1}}', ""),
+        ("[functions.f(a=1)]", ""),
+        ('{"arguments": {"a": 1}, "name": "f"}', ""),
+        ('{"tool": "f", "args": {"a": 1}}', ""),
+        (f'{{"tool_calls": [{CALL}]}}', ""),
+        (f'{{"function_call": {CALL}}}', ""),
+        (f'{{"tool_calls": [{CALL}', ""),
+        ('{"name": "f", "arguments": "{\\"a\\": 1}"}', ""),
+        ("""{'name': 'f', 'arguments': {'a': 1}}""", ""),
+        ('{"type": "function", "function": {"name": "f", "parameters": {"a": 1}}', ""),
     ],
 )
 def test_a_call_is_found_among_text(text, left):
@@ -298,7 +323,28 @@ def test_a_call_is_found_among_text(text, left):
     "text",
     [
         '{"name": "Ada", "arguments": {"a": 1}}',
-        '{"name": "f", "arguments": {"a": 1}, "age": 3}',
+        '{"name": "f", "age": 3, "arguments": {"a": 1}}',
+        '```json\n{"name": "f", "age": 3}\n```',
+        '```json\n{"name": "f"}\n```',
+        '{"name": "f", "description": "It is...", "parameters": {"type": "object"}}',
+        'Write {"name": "f", "arguments": {...}} on a line:\n{"name": "f", "arguments": {...}}',
+        f"<think>I could write\n{CALL}\nor <tool_call>{CALL}</tool_call>.</think>\nNo.",
+        f"<think>\n{CALL}",
+        '{"name": "f", "arguments": {"a": hello}}',
+        '{"name": "f", "arguments": [1]}',
+        '{"name": "f", "arguments": "[1]"}',
+        '{"name": 3, "arguments": {}}',
+        '{"function": {"function": {"name": "f", "arguments": {}}}}',
+        '<tool_call>{"f": 1}</tool_call>',
+        '{"tool_calls": []}',
+        '{"f": {"a": 1}}',
+        '{"tool_calls": 3}',
+        "[f(a=(1))]",
+        "[f(a=1.5.5)]",
+        "[f(a=007)]",
+        "[f(a=1e999)]",
+        "print(f(a=1))",
+        "<tool_call>print(f(a=1)</tool_call>",
         '{"name": "f"}',
         '{"type": "function", "function": {"name": "f", "description": "", "parameters": {}}}',
         '{"name": "f", "arguments": 3}',
@@ -306,7 +352,6 @@ def test_a_call_is_found_among_text(text, left):
         '{"name": "f", "arguments": {"a": NaN}}',
         '{"steps":\n[\n' + CALL + "\n]}",
         "[\n1,\n" + CALL + "\n]",
-        f"[{CALL}, 1]",
         f"It would be {CALL} then.",
         f"```python\n{CALL}\n```",
         "[g(a=1)]",
@@ -315,7 +360,7 @@ def test_a_call_is_found_among_text(text, left):
         "[f(a=__import__('os'))]",
         "f(a=1)",
         '<tool_call>{"name": "g", "arguments": {}}</tool_call>',
-        CALL[:-1],
+        CALL[:-2],
         "<function=f><parameter=a>1</parameter>",
         "[1] and {x}",
         '{"name": "f", "arguments": ' + "[" * 100 + "]" * 100 + "}",
@@ -324,6 +369,26 @@ def test_a_call_is_found_among_text(text, left):
 def test_what_is_no_call_of_a_known_function_stays_as_it_is(text):
     """Other names, other keys, prose, code and cut calls are text, character for character."""
     assert read_calls(text, NAMES) == (text, ())
+
+
+@pytest.mark.parametrize(
+    ("written", "given"),
+    [
+        ("{'a': 'it\\'s \"so\"', 'b': True, 'c': None}", {"a": 'it\'s "so"', "b": True, "c": None}),
+        ('{"a": true, "b": [1, 2,],}', {"a": True, "b": [1, 2]}),
+        ('{"a": .5, "b": 5., "c": +1, "d": (1, "x"), "e": (1,), "f": ()}',
+         {"a": 0.5, "b": 5.0, "c": 1, "d": [1, "x"], "e": [1], "f": []}),
+        ('{"a": "two\nlines\t"}', {"a": "two\nlines\t"}),
+        (r'{"a": "\d+\.\w", "b": "C:\users", "c": "\x41\U0001F600"}',
+         {"a": r"\d+\.\w", "b": r"C:\users", "c": "A😀"}),
+        (r'{"a": "\ud83d\ude00\u00e9\/"}', {"a": "😀é/"}),
+        ('{"a":\u00a0{}}', {"a": {}}),
+    ],
+)  # fmt: skip
+def test_slips_in_arguments_are_mended(written, given):
+    """Python's words, quotes and commas, and stray backslashes, mean what they clearly mean."""
+    _, calls = read_calls(f'<tool_call>{{"name": "f", "arguments": {written}}}</tool_call>', NAMES)
+    assert meant(calls) == [("f", given)]
 
 
 def test_positions_and_types_follow_the_schemas():
@@ -354,9 +419,9 @@ def test_text_is_shown_as_soon_as_it_can_be_no_call():
     assert reader.feed('"answer"') == ('\n{"answer"', ())
     assert reader.feed(": 4") == (": 4", ())
     assert reader.feed("2}") == ("2}", ())
-    assert reader.feed(f"\n<tool_call>{CALL[:-1]}") == ("", ())
+    assert reader.feed(f"\n<tool_call>{CALL[:-2]}") == ("", ())
     assert reader.feed("}") == ("", (ONE,))
-    assert reader.feed("</tool_call>\n") == ("", ())
+    assert reader.feed("}</tool_call>\n") == ("", ())
     assert reader.finish() == ("", ())
     with pytest.raises(ValueError, match="finished"):
         reader.feed("more")

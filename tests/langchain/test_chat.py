@@ -7,13 +7,14 @@ from decimal import Decimal
 
 import pytest
 from langchain_core.load import dumps, load
+from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import ConfigurableField
 from langchain_core.tools import tool
 
 from aideon_core import Client, Completion, TogetherBackend, ToolCall, Usage
-from aideon_core.errors import ConfigError, NotGguf, NotPulled, UnknownModel
+from aideon_core.errors import BadRequest, ConfigError, NotGguf, NotPulled, UnknownModel
 from aideon_testing import Failure, FakeBackend, Reply
 from langchain_aideon import ChatAideon
 
@@ -54,6 +55,25 @@ def test_parameters_reach_the_model(chat_over, together):
     assert (first["temperature"], first["max_tokens"], first["top_p"]) == (0.5, 9, 0.9)
     assert (first["seed"], first["stop"]) == (7, ["END"])
     assert (second["temperature"], second["stop"]) == (0, ["STOP"])
+
+
+def test_several_answers_are_several_generations(chat_over, together):
+    """With n, every answer is a generation; a stream, which could only mix them, refuses."""
+    together.script.say("One.", "Two.")
+    chat = chat_over()
+    (generations,) = chat.generate([[HumanMessage("Count.")]], n=2).generations
+    assert [each.text for each in generations] == ["One.", "Two."]
+    assert generations[0].message.usage_metadata is not None
+    assert generations[1].message.usage_metadata is None
+    with pytest.raises(BadRequest, match="n at 1"):
+        list(chat.stream("Count.", n=2))
+
+
+def test_the_samplers_of_open_models_are_sent(chat_over, together):
+    """Parameters that LangChain has no name for pass through a call and a binding."""
+    chat_over().bind(top_k=5, min_p=0.1).invoke("Count.", repetition_penalty=1.1)
+    wanted = {"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1}
+    assert wanted.items() <= together.requests[0].body.items()
 
 
 def test_stream_says_the_same_in_pieces(chat_over, together):

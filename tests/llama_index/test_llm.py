@@ -71,6 +71,15 @@ def test_chat_sends_the_conversation(llm_over, together):
     assert (body["temperature"], body["stop"], body["max_tokens"]) == (0.5, ["END"], 9)
 
 
+def test_several_answers_are_refused(llm_over, together):
+    """A response has a place for one answer, so several are not paid for and dropped."""
+    llm = llm_over()
+    for ask in (llm.chat, lambda messages, n: list(llm.stream_chat(messages, n=n))):
+        with pytest.raises(BadRequest, match="n at 1"):
+            ask(_ASKED, n=2)
+    assert not together.requests
+
+
 def test_streams_grow(llm_over, together):
     """Each piece of a stream carries its delta and all the text so far."""
     together.script.say("Two and three.", "Two and three.")

@@ -278,6 +278,22 @@ def test_each_choice_takes_the_next_answer(together, client, chat_body):
     assert len(together.script) == 1
 
 
+def test_an_answerer_is_asked_for_each_choice_apart(chat_body):
+    """Whoever answers knows nothing of n: each choice is a request, with a seed of its own."""
+    heard = []
+
+    class Listener:
+        async def answer(self, body):
+            heard.append(body)
+            yield Chunk(text="ok", finish_reason="stop", usage=Usage(1, 1))
+
+    with LoopbackTogether(Listener()) as server:
+        _ask(server, chat_body | {"n": 2, "seed": 7})
+        _ask(server, chat_body | {"n": 2})
+    seeds = [{"seed": 7}, {"seed": 8}, {}, {}]
+    assert heard == [chat_body | seed for seed in seeds]
+
+
 def test_scripted_json_is_the_text(together, client, chat_body):
     """A value is sent as the JSON text a model would write."""
     together.script.json({"city": "Łódź", "rank": 3}, [1])

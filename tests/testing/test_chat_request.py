@@ -117,6 +117,7 @@ WRONG = [
     *({"seed": value} for value in (1.5, math.nan, {}, [1])),
     *({"stream": value} for value in (1, {})),
     *({"max_tokens": value} for value in (-1, 1.0, "5", True)),
+    *({"logit_bias": {"5": value}} for value in ("1", True, [], math.nan)),
     {"stop": [1]},
     {"context_length_exceeded_behavior": "ignore"},
     {"prompt": "x", "n": 0},

@@ -194,14 +194,11 @@ def test_an_answerer_hears_the_prompt_as_a_message():
 
     with LoopbackTogether(Listener()) as server:
         url, headers = server.base_url + PATH, {"authorization": "Bearer k"}
-        httpx2.post(url, json=BODY | {"temperature": 0.5, "echo": True}, headers=headers)
-    assert heard == [
-        {
-            "model": MODEL,
-            "temperature": 0.5,
-            "messages": [{"role": "user", "content": "Paris is"}],
-        }
-    ]
+        parameters = {"temperature": 0.5, "echo": True, "n": 2, "seed": 7}
+        httpx2.post(url, json=BODY | parameters, headers=headers)
+    messages = [{"role": "user", "content": "Paris is"}]
+    asked = {"model": MODEL, "temperature": 0.5, "messages": messages}
+    assert heard == [asked | {"seed": 7}, asked | {"seed": 8}]
 
 
 @pytest.mark.parametrize(

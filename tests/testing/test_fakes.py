@@ -30,6 +30,15 @@ def test_a_fakes_stream_adds_up_to_its_whole_answer(text, reasoning, called):
     assert Completion.from_chunks(backend.stream(REQUEST)) == backend.complete(REQUEST)
 
 
+@given(texts=st.lists(st.text(), min_size=1, max_size=4))
+def test_a_fakes_several_answers_are_streamed_mixed(texts):
+    """The alternatives of a fake's answer come as chunks of their own index."""
+    first, *others = (Completion(text) for text in texts)
+    answer = Completion(first.text, alternatives=tuple(others))
+    backend = FakeBackend("a", side="cloud", answers=[answer])
+    assert Completion.from_chunks(backend.stream(REQUEST)) == backend.complete(REQUEST)
+
+
 async def test_a_fake_says_the_same_to_those_who_await():
     """The awaiting methods give what the blocking ones give."""
     backend = FakeBackend("a", side="cloud", answers=[Completion("One two.", usage=Usage(1, 3))])

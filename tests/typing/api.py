@@ -5,7 +5,17 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import assert_type
 
-from aideon_core import AsyncClient, Chunk, Client, Completion, Route, Usage
+from aideon_core import (
+    AsyncClient,
+    Chunk,
+    Client,
+    Completion,
+    EmbeddingModel,
+    Embeddings,
+    LlamaCppEmbedder,
+    Route,
+    Usage,
+)
 
 client = Client(local="qwen2.5-coder-0.5b-instruct", cloud=None, policy="local-first")
 answer = client.chat("Name three primes.", max_tokens=64, stop=["END"])
@@ -19,6 +29,9 @@ client.chat("Hi", temprature=0.5)  # type: ignore[call-arg]
 
 for chunk in client.stream("Tell me a story."):
     assert_type(chunk, Chunk)
+
+embedding = EmbeddingModel(local=LlamaCppEmbedder("bge.gguf"), cloud="BAAI/bge-base-en-v1.5")
+assert_type(Client(embedding=embedding).embed(["Hi"]), Embeddings)
 
 
 async def awaiting() -> None:

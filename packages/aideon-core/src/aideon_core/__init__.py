@@ -1,5 +1,10 @@
 """One model object that answers locally when it can and from Together AI when it must."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from aideon_core.backends.llama_cpp import LlamaCppBackend
 from aideon_core.backends.openai_compatible import OpenAICompatibleBackend
 from aideon_core.backends.together import TogetherBackend
@@ -11,6 +16,10 @@ from aideon_core.streams import AsyncStream, Stream
 from aideon_core.tools import Tool, tool
 from aideon_core.types import Chunk, Completion, Message, Route, TokenLogprob, ToolCall, Usage
 
+if TYPE_CHECKING:
+    from aideon_core.backends.llama_cpp.embedding.embedder import LlamaCppEmbedder
+    from aideon_core.embeddings import EmbeddingModel, Embeddings
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -21,8 +30,11 @@ __all__ = [
     "Client",
     "Completion",
     "Config",
+    "EmbeddingModel",
+    "Embeddings",
     "KeyRing",
     "LlamaCppBackend",
+    "LlamaCppEmbedder",
     "Message",
     "OpenAICompatibleBackend",
     "Route",
@@ -34,3 +46,16 @@ __all__ = [
     "Usage",
     "tool",
 ]
+
+# Programs that embed nothing import nothing for it.
+_LATER = {
+    "EmbeddingModel": "embeddings",
+    "Embeddings": "embeddings",
+    "LlamaCppEmbedder": "backends.llama_cpp.embedding.embedder",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

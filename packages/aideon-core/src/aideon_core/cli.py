@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import sys
@@ -68,7 +69,33 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--json", action="store_true", help="print JSON instead of a table")
     doctor = verbs.add_parser("doctor", help="look at what is installed and what the cloud answers")
     doctor.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    _conformance_options(
+        verbs.add_parser("conformance", help="hold a model to what every backend promises")
+    )
     return parser
+
+
+def _conformance_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "target",
+        nargs="?",
+        metavar="MODEL",
+        help="a Together model, host:model, local:model, or 'loopback' for a perfect one",
+    )
+    parser.add_argument("--local", metavar="MODEL", help="a catalogue id or a path, as local:MODEL")
+    parser.add_argument("--cloud", metavar="MODEL", help="a Together model, or host:model")
+    parser.add_argument("--base-url", metavar="URL", help="the server of the cloud model")
+    parser.add_argument("--only", metavar="NAME", default="", help="bodies with this in their name")
+    parser.add_argument("--against", metavar="MODEL", help="compare the shapes with this one's")
+    parser.add_argument(
+        "--without",
+        metavar="FEATURE",
+        action="append",
+        default=[],
+        help="a feature that is absent, and has to be refused; may be repeated",
+    )
+    parser.add_argument("--context", metavar="TOKENS", type=int, help="how long the context is")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def _pull(options: argparse.Namespace) -> int:
@@ -107,6 +134,16 @@ def _doctor(options: argparse.Namespace) -> int:
             if finding.hint:
                 print(f"{'':<8} {finding.hint}")
     return _FAILED if any(finding.level == "problem" for finding in findings) else 0
+
+
+def _conformance(options: argparse.Namespace) -> int:
+    if importlib.util.find_spec("aideon_testing") is None:
+        _tell("The conformance suite is a package of its own: pip install aideon-testing")
+        return _UNUSABLE
+    # By name, because the core depends on nothing that tests it.
+    suite = importlib.import_module("aideon_testing.conformance.cli")
+    exit_code: int = suite.run(options)
+    return exit_code
 
 
 def _row(home: Path, model: catalog.ModelFile) -> dict[str, str | int]:
@@ -196,4 +233,5 @@ _VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "pull": _pull,
     "models": _models,
     "doctor": _doctor,
+    "conformance": _conformance,
 }

@@ -18,15 +18,17 @@ from aideon_core.keys import hidden
 from aideon_core.policy import Plan, Policy, Prefer, named
 from aideon_core.routing import Candidate
 from aideon_core.streams import AsyncStream, Stream
-from aideon_core.types import Completion
+from aideon_core.types import Chunk, Completion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     from together import AsyncTogether, Together
 
+    from aideon_core.backends.embedders import EmbeddingTarget
+    from aideon_core.embeddings import Embeddings, EmbedParams
     from aideon_core.keys import Keys
     from aideon_core.request import ChatParams, Messages
     from aideon_core.tools.running import Loop, OnError, ToolRun
@@ -52,12 +54,15 @@ class _Base:
         local: Target | _Unset = UNSET,
         cloud: Target | _Unset = UNSET,
         policy: str | Policy | _Unset = UNSET,
+        embedding: EmbeddingTarget | _Unset | None = UNSET,
         api_key: Keys | None = None,
         base_url: str | None = None,
         timeout: float | None = None,
         max_retries: int | None = None,
         config: Config | None = None,
     ) -> None:
+        from aideon_core.backends.embedders import DEFAULT, space_of
+
         api_key = hidden(api_key)
         # Named at once: a traceback from here shows the client.
         self.backends: dict[str, Backend] = {}
@@ -86,7 +91,15 @@ class _Base:
                 hint="Give them to the backend itself, or name the cloud model instead.",
             )
         self.backends = {backend.name: backend for backend in (local, cloud) if backend is not None}
-        if not self.backends:
+        self.space = space_of(
+            DEFAULT if isinstance(embedding, _Unset) else embedding,
+            cloud=cloud,
+            api_key=api_key,
+            base_url=base_url,
+            timeout=timeout,
+            config=config,
+        )
+        if not self.backends and not self.space.embedders:
             raise ConfigError("There is no backend to ask.", hint="Give local=, cloud=, or both.")
         if None not in (local, cloud) and len(self.backends) == 1:
             raise ConfigError(f"local= and cloud= are both named {local.name!r}.")  # type: ignore[union-attr]
@@ -95,7 +108,7 @@ class _Base:
     def sharing(cls, other: Client | AsyncClient) -> Self:
         """A client with the other's backends and policy: its blocking or awaiting twin."""
         twin = cls.__new__(cls)
-        twin.policy, twin.backends = other.policy, other.backends
+        twin.policy, twin.backends, twin.space = other.policy, other.backends, other.space
         return twin
 
     def words(self, given: Mapping[str, object] = MappingProxyType({})) -> dict[str, str | None]:
@@ -197,6 +210,9 @@ class Client(_Base):
             ``"ollama:llama3.2"``, a backend, or None for no cloud side.
         policy: ``"local-first"``, ``"cloud-first"``, ``"local-only"``, ``"cloud-only"``, or
             a Policy value.
+        embedding: the model that ``embed`` uses: the path of a ``.gguf`` file, a Together id,
+            ``"host:model"``, an EmbeddingModel where one model is in both places, or an
+            embedder. Where the cloud is Together's, it is one of Together's unless given.
         api_key: the cloud's key, several of them, or where they come from (see KeyRing.of);
             ``TOGETHER_API_KEY``, or the host's own variable, when not given.
         base_url: the cloud's address; ``TOGETHER_BASE_URL`` when not given.
@@ -238,7 +254,7 @@ class Client(_Base):
         request = requests.build(messages, **params)
         stop = Stop()
         items = drive(self._plan(request, stream=True), self.backends, stop)
-        return Stream(items, stop, request.output)
+        return Stream(items, stop, request)
 
     def run_tools(
         self,
@@ -271,10 +287,28 @@ class Client(_Base):
             loop.answer(calls, loop.run(calls))
         return loop.result()
 
+    def embed(self, texts: str | Sequence[str], **params: Unpack[EmbedParams]) -> Embeddings:
+        """Put texts among their likes: a vector for each, all by one model.
+
+        Args:
+            texts: one or several, none of them empty.
+            **params: see EmbedParams.
+
+        Raises:
+            BadRequest: the arguments are wrong; nothing was sent.
+            ContextTooLong: a text does not fit; names it.
+            ConfigError: the client has no embedding model.
+            AideonError: nobody could answer; ``error.route`` tells why.
+        """
+        *_, last = drive(self.space.plan(self.policy, texts, **params), self.space.embedders)
+        assert not isinstance(last, Chunk)
+        return last
+
     def close(self) -> None:
         """Let go of connections and models."""
         for backend in self.backends.values():
             backend.close()
+        self.space.close()
 
     def __enter__(self) -> Self:
         return self
@@ -303,7 +337,7 @@ class AsyncClient(_Base):
         request = requests.build(messages, **params)
         stop = Stop()
         items = adrive(self._plan(request, stream=True), self.backends, stop)
-        return AsyncStream(items, stop, request.output)
+        return AsyncStream(items, stop, request)
 
     async def run_tools(
         self,
@@ -323,10 +357,18 @@ class AsyncClient(_Base):
             loop.answer(calls, await loop.arun(calls))
         return loop.result()
 
+    async def embed(self, texts: str | Sequence[str], **params: Unpack[EmbedParams]) -> Embeddings:
+        """Put texts among their likes; see Client.embed."""
+        plan = self.space.plan(self.policy, texts, **params)
+        *_, last = [item async for item in adrive(plan, self.space.embedders)]
+        assert not isinstance(last, Chunk)
+        return last
+
     async def close(self) -> None:
         """Let go of connections and models."""
         for backend in self.backends.values():
             await backend.aclose()
+        await self.space.aclose()
 
     async def __aenter__(self) -> Self:
         return self

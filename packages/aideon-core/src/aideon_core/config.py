@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tomllib
 from dataclasses import dataclass, field, fields
@@ -65,9 +66,11 @@ def variable(name: str) -> str:
 class Config:
     """What a client starts from: arguments come before it, these defaults after.
 
-    ``home`` holds pulled models. ``offline`` rules the cloud out. ``local``, ``cloud`` and
-    ``policy`` are what a client uses when it is not told otherwise. ``together_api_key`` takes
-    the place of the environment's, which is read whenever a call is made.
+    ``home`` holds pulled models. ``local_memory_gb`` is what the files of the chat models in this
+    process's memory may take together: the one idle for longest leaves when another needs the
+    room. ``offline`` rules the cloud out. ``local``, ``cloud`` and ``policy`` are what a client
+    uses when it is not told otherwise. ``together_api_key`` takes the place of the
+    environment's, which is read whenever a call is made.
     """
 
     home: Path = field(default_factory=lambda: user_data_path("aideon", appauthor=False))
@@ -77,6 +80,7 @@ class Config:
     local: str | None = DEFAULT_LOCAL
     cloud: str | None = DEFAULT_CLOUD
     policy: str = DEFAULT_POLICY
+    local_memory_gb: float | None = None
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Config:
@@ -96,6 +100,8 @@ class Config:
             values["home"] = Path(home).expanduser()
         if "AIDEON_OFFLINE" in env:
             values["offline"] = env["AIDEON_OFFLINE"].strip().lower() not in _FALSE
+        if limit := env.get("AIDEON_LOCAL_MEMORY_GB", "").strip():
+            values["local_memory_gb"] = _gigabytes(limit, "AIDEON_LOCAL_MEMORY_GB")
         # A key may be replaced while the process runs, so the process's own is read by the key
         # ring when a call is made.
         if environ is not None and (key := environ.get("TOGETHER_API_KEY", "").strip()):
@@ -108,6 +114,16 @@ class Config:
 # Keys never come from the file: a file is copied, committed and backed up.
 _FILE_KEYS = tuple(f.name for f in fields(Config) if f.name != "together_api_key")
 _FILE_TYPES: Mapping[str, type] = {"offline": bool}
+
+
+def _gigabytes(given: object, where: str) -> float:
+    try:
+        limit = 0.0 if isinstance(given, bool) else float(given)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        limit = 0.0
+    if not 0 < limit < math.inf:
+        raise ConfigError(f"{where} is {given!r}.", hint="It takes a number of gigabytes.")
+    return limit
 
 
 def _from_toml(path: Path) -> dict[str, object]:
@@ -124,6 +140,9 @@ def _from_toml(path: Path) -> dict[str, object]:
             near = difflib.get_close_matches(key, _FILE_KEYS, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(_FILE_KEYS)}."
             raise ConfigError(f"{where}, which has an unknown key {key!r}.", hint=hint)
+        if key == "local_memory_gb":
+            read[key] = _gigabytes(value, f"{where}, where {key}")
+            continue
         expected = _FILE_TYPES.get(key, str)
         if not isinstance(value, expected):
             raise ConfigError(

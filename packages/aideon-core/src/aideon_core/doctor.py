@@ -1,4 +1,4 @@
-"""What is installed here, what the cloud answers, and what of it this version does not know."""
+"""What is installed here and what it can use, what the cloud answers, and what of it is new."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from aideon_core import prices
 from aideon_core.backends import hosts
-from aideon_core.backends.llama_cpp import LlamaCppBackend
+from aideon_core.backends.llama_cpp import LlamaCppBackend, machine
+from aideon_core.backends.llama_cpp.build import REBUILD, installed
 from aideon_core.backends.together import cloud_backend
-from aideon_core.errors import AideonError, Offline
+from aideon_core.errors import AideonError, MissingDependency, Offline
 from aideon_core.types import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
+    from aideon_core.backends.llama_cpp.build import Build
     from aideon_core.config import Config
     from aideon_core.types import Json
 
@@ -40,6 +43,8 @@ _TYPES: Final = frozenset(
         "transcribe", "video",
     }
 )  # fmt: skip
+_GIGABYTE: Final = 1_000_000_000
+_OF_GPUS: Final = frozenset({"CUDA", "ROCm", "MUSA", "SYCL", "Vulkan", "Metal", "MTL"})
 _SAME_PRICE: Final = 0.01
 _A_MILLION: Final = 1_000_000
 
@@ -62,7 +67,9 @@ class Finding:
 
 
 def examine(config: Config) -> Iterator[Finding]:
-    """Look at the installation, the local side and the cloud side; sends one GET.
+    """Look at the installation, the local side and the cloud side.
+
+    Sends one GET, and loads no model. llama.cpp is asked in a process of its own.
 
     Args:
         config: the settings that a client would start from.
@@ -96,14 +103,95 @@ def _sdk() -> Finding:
 def _local(config: Config) -> Iterator[Finding]:
     if config.local is None:
         return
+    yield from _engine()
     try:
-        reason = LlamaCppBackend(config.local, config=config).unavailable()
+        backend = LlamaCppBackend(config.local, config=config)
+        if (reason := backend.unavailable()) is not None:
+            raise reason
+    except MissingDependency:
+        return  # told already
     except AideonError as error:
-        reason = error
-    if reason is None:
-        yield Finding("ok", "local model", f"{config.local} is here")
+        yield Finding("problem", "local model", error.message, error.hint)
     else:
-        yield Finding("problem", "local model", reason.message, reason.hint)
+        yield Finding("ok", "local model", f"{config.local} is here")
+        yield _memory(backend.path, config.local_memory_gb)
+
+
+def _engine() -> Iterator[Finding]:
+    try:
+        build = installed()
+    except MissingDependency as error:
+        yield Finding("problem", "llama-cpp-python", error.message, f"{error.hint}; {_compiler()}")
+    else:
+        features = ", ".join(build.features.get("CPU", ())) or "nothing it tells of"
+        yield Finding("ok", "llama-cpp-python", f"{build.version}, built to use {features}")
+        yield from _gpus(build)
+    for name in ("llguidance", "numpy", "jinja2"):
+        try:
+            yield _package(name)
+        except PackageNotFoundError:
+            hint = "pip install 'aideon-core[local]'"
+            yield Finding("problem", name, "not installed; no model can run here", hint)
+
+
+def _compiler() -> str:
+    if (found := machine.compiler()) is not None:
+        return f"it takes a C++ compiler, and {found} is here."
+    return (
+        "it takes a C++ compiler, and none is on the PATH. There is one in build-essential "
+        "(Debian, Ubuntu), by xcode-select --install (macOS), in Visual Studio's Build Tools "
+        "(Windows); c++ --version shows that it is found."
+    )
+
+
+def _gpus(build: Build) -> Iterator[Finding]:
+    """The GPUs that a build can use, and what to do about one that it cannot."""
+    for device in build.devices:
+        if device.is_gpu:
+            free, total = device.free / _GIGABYTE, device.total / _GIGABYTE
+            yield Finding(
+                "ok",
+                "GPU",
+                f"{device.name}, {device.description}: {free:.1f} of {total:.1f} GB free",
+                "n_gpu_layers=-1 puts all of a model on it.",
+            )
+    if build.offloads:
+        if not build.devices:
+            yield Finding("ok", "GPU", "this build can put layers on one")
+        return
+    gpu = machine.gpu()
+    if built_for := sorted(_OF_GPUS & build.features.keys()):
+        yield Finding(
+            "note",
+            "GPU",
+            f"llama-cpp-python is built for {', '.join(built_for)} and sees no GPU",
+            "Look at the driver, and at variables that hide GPUs, such as CUDA_VISIBLE_DEVICES.",
+        )
+    elif gpu is not None:
+        yield Finding(
+            "note",
+            "GPU",
+            f"seen here: {gpu.title}; this build of llama-cpp-python uses the CPU alone",
+            f'CMAKE_ARGS="{gpu.cmake_args}" {REBUILD} builds one that uses it, with {gpu.needs}.',
+        )
+    else:
+        yield Finding("ok", "GPU", "none is seen, and this build uses the CPU alone")
+
+
+def _memory(path: Path, limit: float | None) -> Finding:
+    """Whether a model's file fits into memory; its contexts come on top."""
+    size, memory = path.stat().st_size / _GIGABYTE, machine.memory()
+    takes = f"the model takes {size:.2f} GB and more for its contexts"
+    if limit is not None and size > limit:
+        hint = "Raise it, or choose a smaller model."
+        return Finding("problem", "memory", f"{takes}; local_memory_gb allows {limit:g}", hint)
+    if memory is None:
+        return Finding("ok", "memory", takes)
+    total = memory / _GIGABYTE
+    if size > total:
+        hint = "Choose a smaller model, or one with fewer bits for each weight."
+        return Finding("problem", "memory", f"{takes}; the machine has {total:.1f} GB", hint)
+    return Finding("ok", "memory", f"{takes}; the machine has {total:.1f} GB")
 
 
 def _cloud(config: Config) -> Iterator[Finding]:

@@ -8,17 +8,19 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from aideon_core.errors import AideonError
-from aideon_core.policy import Call, Close, Emit, Failed, Ok, Open, Outcome, Plan, Pull, Sleep, Step
+from aideon_core.policy import Call, Close, Embed, Emit, Failed, Ok, Open, Pull, Sleep
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 
-    from aideon_core.backends.base import AsyncChunkStream, Backend, ChunkStream
-    from aideon_core.types import Chunk, Completion
+    from aideon_core.backends.base import AsyncChunkStream, ChunkStream
+    from aideon_core.policy import Outcome, Step
+    from aideon_core.types import Chunk
 
+Answer = TypeVar("Answer")
 
 _DONE: Ok[object] = Ok(None)
 
@@ -37,14 +39,14 @@ class Stop:
 
 
 def drive(
-    plan: Plan, backends: Mapping[str, Backend], stop: Stop | None = None
-) -> Iterator[Chunk | Completion]:
-    """Yield the chunks a plan emits, then the completion it ends with.
+    plan: Generator[Step, Outcome, Answer], backends: Mapping[str, Any], stop: Stop | None = None
+) -> Iterator[Chunk | Answer]:
+    """Yield the chunks a plan emits, then the answer it ends with.
 
     Args:
         plan: a fresh plan.
-        backends: what the backend names in the plan's steps stand for.
-        stop: ends it from outside, without a completion.
+        backends: what the names in the plan's steps stand for, backends or embedders.
+        stop: ends it from outside, without an answer.
 
     Raises:
         AideonError: whatever the plan raises. Errors outside the tree are bugs and pass
@@ -60,7 +62,7 @@ def drive(
             try:
                 step = next(plan) if outcome is None else plan.send(outcome)
             except StopIteration as done:
-                final: Completion = done.value
+                final: Answer = done.value
                 break
             if isinstance(step, Emit):
                 yield step.chunk
@@ -74,7 +76,7 @@ def drive(
     yield final
 
 
-def _perform(step: Step, backends: Mapping[str, Backend], opened: list[ChunkStream]) -> Outcome:
+def _perform(step: Step, backends: Mapping[str, Any], opened: list[ChunkStream]) -> Outcome:
     started = time.perf_counter()
     value: object = None
     try:
@@ -88,6 +90,8 @@ def _perform(step: Step, backends: Mapping[str, Backend], opened: list[ChunkStre
                 opened.append(stream)
             case Close():
                 cast("ChunkStream", step.stream).close()
+            case Embed():
+                value = backends[step.backend].embed(step.request)
             case Sleep():
                 time.sleep(_duration(step))
             case _:
@@ -98,9 +102,9 @@ def _perform(step: Step, backends: Mapping[str, Backend], opened: list[ChunkStre
 
 
 async def adrive(
-    plan: Plan, backends: Mapping[str, Backend], stop: Stop | None = None
-) -> AsyncIterator[Chunk | Completion]:
-    """Yield the chunks a plan emits, then the completion it ends with; ``drive``, awaiting."""
+    plan: Generator[Step, Outcome, Answer], backends: Mapping[str, Any], stop: Stop | None = None
+) -> AsyncIterator[Chunk | Answer]:
+    """Yield the chunks a plan emits, then the answer it ends with; ``drive``, awaiting."""
     stop = stop or Stop()
     outcome: Outcome | None = None
     try:
@@ -110,7 +114,7 @@ async def adrive(
             try:
                 step = next(plan) if outcome is None else plan.send(outcome)
             except StopIteration as done:
-                final: Completion = done.value
+                final: Answer = done.value
                 break
             if isinstance(step, Emit):
                 yield step.chunk
@@ -125,7 +129,7 @@ async def adrive(
 
 
 async def _aperform(
-    step: Step, backends: Mapping[str, Backend], opened: list[AsyncChunkStream]
+    step: Step, backends: Mapping[str, Any], opened: list[AsyncChunkStream]
 ) -> Outcome:
     started = time.perf_counter()
     value: object = None
@@ -140,6 +144,8 @@ async def _aperform(
                 opened.append(stream)
             case Close():
                 await cast("AsyncChunkStream", step.stream).aclose()
+            case Embed():
+                value = await backends[step.backend].aembed(step.request)
             case Sleep():
                 await asyncio.sleep(_duration(step))
             case _:

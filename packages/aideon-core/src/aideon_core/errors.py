@@ -24,6 +24,7 @@ AideonError
 │   ├── TimedOut            no answer in time
 │   ├── InvalidOutput       the answer does not have the form that output_type asks for
 │   ├── LoadFailed          llama.cpp could not load the local model
+│   ├── QueueFull           too many requests wait for the local model
 │   └── NoChatTemplate      the GGUF carries no chat template
 ├── BadArguments            what a model wrote does not fit the parameters of a tool
 ├── ToolLoopExceeded        a model still called tools when its rounds were over
@@ -219,6 +220,12 @@ class InvalidOutput(BackendError):
 
 class LoadFailed(BackendError):
     """llama.cpp could not load the local model."""
+
+
+class QueueFull(BackendError):
+    """Too many requests wait for the local model, or too long for this one's deadline."""
+
+    retryable = True
 
 
 class NoChatTemplate(BackendError):

@@ -19,8 +19,10 @@ from aideon_core.types import Attempt, Chunk, Completion, Request, Side
 
 if TYPE_CHECKING:
     from aideon_core.backends.base import AsyncChunkStream, ChunkStream
+    from aideon_core.embeddings import EmbeddingRequest
 
 T = TypeVar("T")
+Asked = TypeVar("Asked", Request, "EmbeddingRequest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,14 @@ class Call:
 
     backend: str
     request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Ask an embedder for vectors. Outcome: Ok(Embeddings) or Failed."""
+
+    backend: str
+    request: EmbeddingRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +81,7 @@ class Sleep:
     spread: float = 0.0
 
 
-Step: TypeAlias = Call | Open | Pull | Close | Emit | Sleep
+Step: TypeAlias = Call | Embed | Open | Pull | Close | Emit | Sleep
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +214,11 @@ def fallback(decision: Decision, request: Request, *, stream: bool, max_retries:
     """
     ask = _stream if stream else _call
     attempts: list[Attempt] = []
-    patience = _Patience(request.deadline, max_retries)
-    first = rounds.first_asked(request)
-    turns = deque(_Turn(candidate, first) for candidate in decision.order)
+    patience = Patience(request.deadline, max_retries)
+    turns = deque(
+        _Turn(candidate, rounds.first_asked(request, candidate.abilities))
+        for candidate in decision.order
+    )
     while turns:
         turn = turns.popleft()
         answer = turn.read((yield from ask(turn.candidate, patience.limited(turn.request))))
@@ -238,7 +250,7 @@ _BRIEFLY = 0.25
 
 
 @dataclass(slots=True)
-class _Patience:
+class Patience:
     """How long one plan goes on: what the deadline leaves, and how often it asks again."""
 
     deadline: float | None
@@ -249,12 +261,19 @@ class _Patience:
 
     @property
     def is_over(self) -> bool:
+        """Whether the deadline has passed."""
         return self.deadline is not None and self.spent >= self.deadline
 
     def spend(self, seconds: float) -> None:
+        """Count the time a step took."""
         self.spent += seconds
 
-    def limited(self, request: Request) -> Request:
+    def renew(self) -> None:
+        """Begin the retries and the waits anew, because something was answered."""
+        self.retried, self.waited = 0, 0.0
+
+    def limited(self, request: Asked) -> Asked:
+        """The request with what is left of the deadline."""
         if self.deadline is None:
             return request
         return replace(request, deadline=self.deadline - self.spent)
@@ -312,21 +331,29 @@ def _stream(candidate: Candidate, request: Request) -> Generator[Step, Outcome, 
             chunk = outcome.value
             assert isinstance(chunk, Chunk)
             chunks.append(chunk)
-            if chunk.text or chunk.reasoning or chunk.tool_calls:
+            if _says(chunk):
                 first = seconds if first is None else first
                 yield Emit(_piece(chunk))
         yield Close(stream)  # type: ignore[arg-type]
     completion = Completion.from_chunks(chunks)
     # A connection lost after the finish reason took nothing of the answer with it.
-    whole = completion.finish_reason is not None
+    whole = all(each.finish_reason for each in (completion, *completion.alternatives))
     error = outcome.error if isinstance(outcome, Failed) and not whole else None
     attempt = _attempt(candidate, seconds, first=first, error=error)
     return _Answer(attempt, completion, error, delivered=first is not None)
 
 
+def _says(chunk: Chunk) -> bool:
+    """Whether there is more to a chunk than what belongs on the last one."""
+    # A token may be half a character: then its logprob comes before any text does.
+    said = chunk.text or chunk.reasoning or chunk.tool_calls or chunk.logprobs
+    return bool(said or chunk.index)
+
+
 def _piece(chunk: Chunk) -> Chunk:
-    """The chunk without what belongs on the last one."""
-    if not (chunk.model or chunk.id or chunk.finish_reason or chunk.usage or chunk.warnings):
+    """The chunk without what belongs on the last one, which is of the first answer."""
+    facts = chunk.model or chunk.id or chunk.finish_reason or chunk.usage or chunk.warnings
+    if chunk.index or not facts:
         return chunk
     return Chunk(chunk.text, chunk.reasoning, chunk.tool_calls, logprobs=chunk.logprobs)
 

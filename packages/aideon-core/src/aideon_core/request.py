@@ -20,18 +20,30 @@ Messages: TypeAlias = str | Sequence["Message | Json"]
 class ChatParams(TypedDict, total=False):
     """The parameters of ``chat`` and ``stream``, by OpenAI's names; None means not given.
 
-    Two are ours. ``deadline`` is the seconds the whole answer may take, with every retry and
+    ``top_k``, ``min_p`` and ``repetition_penalty`` have the names that open models' servers
+    gave them; a ``top_k`` of 0 or -1 is off. ``logit_bias`` maps token ids of one model, so it
+    means something else to every other. ``n`` answers are the completion and its
+    ``alternatives``.
+
+    Three are ours. ``deadline`` is the seconds the whole answer may take, with every retry and
     fallback. ``output_type`` is what the answer is read as, a type, a JSON Schema, a regex or
-    ``"json"``; the result is the completion's ``value``.
+    ``"json"``; the result is the completion's ``value``. ``prefix`` is how the answer begins:
+    the model goes on from it.
     """
 
     temperature: float | None
     top_p: float | None
+    top_k: int | None
+    min_p: float | None
     max_tokens: int | None
     stop: str | Sequence[str] | None
     seed: int | None
     presence_penalty: float | None
     frequency_penalty: float | None
+    repetition_penalty: float | None
+    logit_bias: Mapping[int, float] | Mapping[str, float] | None
+    n: int | None
+    prefix: str | None
     tools: Sequence[Json | Callable[..., Any]] | None
     tool_choice: str | Json | None
     parallel_tool_calls: bool | None
@@ -45,9 +57,21 @@ class ChatParams(TypedDict, total=False):
 _RANGES: Mapping[str, tuple[float, float]] = {
     "temperature": (0.0, 2.0),
     "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
     "presence_penalty": (-2.0, 2.0),
     "frequency_penalty": (-2.0, 2.0),
+    # What it divides by: 0 has no meaning.
+    "repetition_penalty": (0.001, 2.0),
+    "deadline": (0.001, math.inf),
+    "max_tokens": (1, math.inf),
+    "seed": (-math.inf, math.inf),
+    "top_k": (-1, math.inf),
+    "n": (1, 128),
+    "top_logprobs": (0, 20),
 }
+_WHOLE = frozenset({"max_tokens", "seed", "top_k", "n", "top_logprobs"})
+_MOST_BIAS = 100
+_MOST_DIGITS = 10
 _TOOL_CHOICES = ("auto", "none", "required")
 
 
@@ -65,12 +89,9 @@ def build(messages: Messages, **params: Unpack[ChatParams]) -> Request:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
             raise BadRequest(f"There is no parameter {name!r}.", hint=hint, param=name)
-    for name, (low, high) in _RANGES.items():
-        _check_number(name, params.get(name), low, high)
-    for name, low in (("max_tokens", 1), ("seed", -math.inf)):
-        _check_number(name, params.get(name), low, math.inf, whole=True)
-    _check_number("top_logprobs", params.get("top_logprobs"), 0, 20, whole=True)
-    _check_number("deadline", params.get("deadline"), 0.001, math.inf)
+    for name, value in params.items():
+        if value is not None and name in _RANGES:
+            _check_number(name, value, *_RANGES[name], whole=name in _WHOLE)
     if not isinstance(params.get("logprobs"), bool | None):
         raise BadRequest(
             f"logprobs is {params['logprobs']!r} and has to be true or false.",
@@ -83,6 +104,8 @@ def build(messages: Messages, **params: Unpack[ChatParams]) -> Request:
     if params.get("top_logprobs"):
         values["logprobs"] = True
     values["stop"] = _stops(params.get("stop"))
+    values["logit_bias"] = _biases(params.get("logit_bias"))
+    values["prefix"] = _prefix(params.get("prefix"))
     values["tools"] = tuple(_tool(each) for each in params.get("tools") or ())
     request = Request(**{name: value for name, value in values.items() if name != "output_type"})
     return _with_output(request, params.get("output_type"))
@@ -109,10 +132,13 @@ def _with_output(request: Request, output_type: object) -> Request:
 
 
 def _check_number(
-    name: str, value: object, low: float, high: float, *, whole: bool = False
+    name: str,
+    value: object,
+    low: float,
+    high: float,
+    *,
+    whole: bool = False,
 ) -> None:
-    if value is None:
-        return
     kinds = (int,) if whole else (int, float)
     if isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high:
         return
@@ -159,6 +185,47 @@ def _stops(stop: object) -> tuple[str, ...]:
         raise BadRequest(f"stop is {stop!r} and has to be text or a list of texts.", param="stop")
     # Every text ends with the empty one; asking for it can only be a slip.
     return tuple(each for each in stops if each)
+
+
+def _biases(biases: object) -> Mapping[int, float] | None:
+    if biases is None:
+        return None
+    if not isinstance(biases, Mapping):
+        raise BadRequest(
+            f"logit_bias is {biases!r} and has to map token ids to numbers.",
+            hint="For example {1024: -100}.",
+            param="logit_bias",
+        )
+    for bias in biases.values():
+        _check_number("logit_bias", bias, -_MOST_BIAS, _MOST_BIAS)
+    return {_token_id(token): float(bias) for token, bias in biases.items()} or None
+
+
+def _token_id(token: object) -> int:
+    # JSON has no other keys than text.
+    if (
+        isinstance(token, str)
+        and token.isascii()
+        and token.isdecimal()
+        and len(token) <= _MOST_DIGITS
+    ):
+        token = int(token)
+    if isinstance(token, int) and not isinstance(token, bool) and token >= 0:
+        return token
+    raise BadRequest(
+        f"logit_bias has {token!r} for a token.",
+        hint="It takes ids of the model's vocabulary, whole numbers from 0 on.",
+        param="logit_bias",
+    )
+
+
+def _prefix(prefix: object) -> str | None:
+    if prefix is None:
+        return None
+    if not isinstance(prefix, str):
+        raise BadRequest(f"prefix is {prefix!r} and has to be text.", param="prefix")
+    # Every answer goes on from nothing.
+    return _encodable(prefix, "prefix", "prefix") or None
 
 
 def _messages(messages: object) -> tuple[Message, ...]:
@@ -209,12 +276,12 @@ def _content(content: object, where: str) -> str | tuple[Json, ...]:
     if content is None:
         return ""
     if isinstance(content, str):
-        return _encodable(content, where)
+        return _encodable(content, where, f"{where}.content")
     if _are_objects(content):
         parts = cast("Sequence[Json]", content)
         for part in parts:
             if part.get("type") == "text":
-                _encodable(part.get("text"), where)
+                _encodable(part.get("text"), where, f"{where}.content")
         if all(isinstance(part.get("type"), str) for part in parts):
             return tuple(parts)
     raise BadRequest(
@@ -224,16 +291,16 @@ def _content(content: object, where: str) -> str | tuple[Json, ...]:
     )
 
 
-def _encodable(text: object, where: str) -> str:
+def _encodable(text: object, where: str, param: str) -> str:
     if not isinstance(text, str):
-        raise BadRequest(f"{where} has {text!r} for a text.", param=f"{where}.content")
+        raise BadRequest(f"{where} has {text!r} for a text.", param=param)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise BadRequest(
             f"{where} has half a character at position {error.start}.",
             hint="It was cut or decoded wrongly before it came here.",
-            param=f"{where}.content",
+            param=param,
         ) from error
     return text
 

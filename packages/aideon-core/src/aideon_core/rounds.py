@@ -9,37 +9,72 @@ from aideon_core.errors import InvalidOutput
 from aideon_core.types import Message
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+    from aideon_core.routing import Ability
     from aideon_core.types import Completion, Request
 
 
-def first_asked(request: Request) -> Request:
-    """The request as it is sent first.
+def first_asked(request: Request, abilities: AbstractSet[Ability]) -> Request:
+    """The request as it is sent first to a backend of these abilities.
 
     A form that binds the model keeps it from calling tools, so while tools are on offer the
-    form is in the prompt alone, and is checked here.
+    form is in the prompt alone, and is checked here; unless the backend leaves the model the
+    choice between the two.
     """
     if request.output is None or not request.tools or request.tool_choice == "none":
         return request
-    return replace(request, response_format=None)
+    return request if "json_with_tools" in abilities else replace(request, response_format=None)
 
 
 def read(request: Request, completion: Completion) -> Completion:
     """The completion with the value it stands for; one that calls tools stays without.
 
+    The alternatives get theirs too; one that cannot be read is no reason to throw the others
+    away, so it stays without, and the completion's warnings tell why. They also tell of
+    answers that were asked for and did not come.
+
     Raises:
         InvalidOutput: its text does not have the form that was asked for.
     """
-    if request.output is None or completion.tool_calls:
+    came = 1 + len(completion.alternatives)
+    if came < (request.n or 1):
+        short = f"{request.n} answers were asked for, and {came} came."
+        completion = replace(completion, warnings=(*completion.warnings, short))
+    if request.output is None:
         return completion
-    cut = completion.finish_reason == "length"
     try:
-        value = request.output.read(completion.text, cut=cut)
+        completion = _valued(request, completion)
+    except InvalidOutput as error:
+        error.completion = completion
+        raise
+    return _alternatives_valued(request, completion)
+
+
+def _valued(request: Request, completion: Completion) -> Completion:
+    if completion.tool_calls or request.output is None:
+        return completion
+    text = (request.prefix or "") + completion.text
+    try:
+        value = request.output.read(text, cut=completion.finish_reason == "length")
     except InvalidOutput as error:
         error.args = (f"{_circumstances(completion)}{error.message}",)
         error.hint = _HINTS.get(completion.finish_reason or "", _HINTS["stop"])
-        error.completion = completion
         raise
     return replace(completion, value=value)
+
+
+def _alternatives_valued(request: Request, completion: Completion) -> Completion:
+    if not completion.alternatives:
+        return completion
+    read, warnings = [], list(completion.warnings)
+    for number, alternative in enumerate(completion.alternatives, 2):
+        try:
+            read.append(_valued(request, alternative))
+        except InvalidOutput as error:
+            read.append(alternative)
+            warnings.append(f"Answer {number} has no value. {error.message}")
+    return replace(completion, alternatives=tuple(read), warnings=tuple(warnings))
 
 
 _HINTS = {
@@ -71,20 +106,23 @@ def repair(request: Request, error: InvalidOutput) -> Request | None:
         request,
         messages=(
             *request.messages,
-            Message("assistant", wrong.text),
+            Message("assistant", (request.prefix or "") + wrong.text),
             Message("user", f"{error.message}\n\n{request.output.instruction}"),
         ),
         response_format=request.output.response_format(),
         tools=(),
         tool_choice=None,
         parallel_tool_calls=None,
+        prefix=None,
+        # The other answers are there already.
+        n=None,
     )
 
 
 def with_earlier(completion: Completion, earlier: Completion | None) -> Completion:
     """The completion with the usage and the cost of the one before added to its own.
 
-    What is unknown of either makes the sum unknown.
+    What is unknown of either makes the sum unknown. The alternatives of the one before stay.
     """
     if earlier is None:
         return completion
@@ -92,4 +130,5 @@ def with_earlier(completion: Completion, earlier: Completion | None) -> Completi
     usage = None if None in both else both[0] + both[1]  # type: ignore[operator]
     costs = completion.cost, earlier.cost
     cost = None if None in costs else costs[0] + costs[1]  # type: ignore[operator]
-    return replace(completion, usage=usage, cost=cost)
+    alternatives = completion.alternatives or earlier.alternatives
+    return replace(completion, usage=usage, cost=cost, alternatives=alternatives)

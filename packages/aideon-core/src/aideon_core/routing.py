@@ -13,14 +13,35 @@ if TYPE_CHECKING:
 
     from aideon_core.types import Request, Side
 
-Ability: TypeAlias = Literal["tools", "json", "media", "logprobs"]
+Ability: TypeAlias = Literal[
+    "tools",
+    "json",
+    "json_with_tools",
+    "media",
+    "logprobs",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "logit_bias",
+    "n",
+    "prefix",
+]
 
 _WANTS: dict[Ability, str] = {
     "tools": "call tools",
     "json": "hold to a response format",
+    "json_with_tools": "call tools or hold to a form in one answer",
     "media": "read images, audio or files",
     "logprobs": "tell how likely its tokens were",
+    "top_k": "sample by top_k",
+    "min_p": "sample by min_p",
+    "repetition_penalty": "apply a repetition_penalty",
+    "logit_bias": "apply a logit_bias",
+    "n": "give several answers at once",
+    "prefix": "go on from a given beginning",
 }
+# Asked for by a parameter of the same name, when it is given at all.
+_GIVEN: tuple[Ability, ...] = ("top_k", "min_p", "repetition_penalty", "logit_bias", "prefix")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +77,11 @@ def needs(request: Request) -> frozenset[Ability]:
         found.add("json")
     if request.logprobs:
         found.add("logprobs")
+    if request.n is not None and request.n > 1:
+        found.add("n")
+    for name in _GIVEN:
+        if getattr(request, name) is not None:
+            found.add(name)
     parts = (m.content for m in request.messages if not isinstance(m.content, str))
     if any(part.get("type") != "text" for content in parts for part in content):
         found.add("media")

@@ -12,15 +12,19 @@ if TYPE_CHECKING:
     from typing import Self
 
     from aideon_core.drive import Stop
-    from aideon_core.schema import Output, Partial
+    from aideon_core.schema import Partial
+    from aideon_core.types import Request
 
 
 class _Received:
     """What both streams keep of what has come."""
 
-    def __init__(self, output: Output | None) -> None:
+    def __init__(self, request: Request) -> None:
         self.completion: Completion | None = None
+        output = request.output
         self._partial: Partial | None = None if output is None else output.partial()
+        if self._partial is not None:
+            self._partial.feed(request.prefix or "")
 
     @property
     def value(self) -> Any:  # noqa: ANN401 - JSON
@@ -28,7 +32,7 @@ class _Received:
 
         Plain JSON types, None before it begins: strings grow, numbers show once they are
         complete. It is one object that grows; ``completion.value`` is the final one, of the
-        type.
+        type. Of several answers it is the first.
         """
         return None if self._partial is None else self._partial.value
 
@@ -37,7 +41,7 @@ class _Received:
             self.completion = item
             if self._partial is not None:
                 self._partial.end()
-        elif self._partial is not None:
+        elif self._partial is not None and not item.index:
             self._partial.feed(item.text)
 
 
@@ -49,10 +53,8 @@ class Stream(_Received):
     block, stops the answer at its source.
     """
 
-    def __init__(
-        self, items: Iterator[Chunk | Completion], stop: Stop, output: Output | None = None
-    ) -> None:
-        super().__init__(output)
+    def __init__(self, items: Iterator[Chunk | Completion], stop: Stop, request: Request) -> None:
+        super().__init__(request)
         self._items = items
         self._stop = stop
 
@@ -93,9 +95,9 @@ class AsyncStream(_Received):
     """The awaiting twin of Stream."""
 
     def __init__(
-        self, items: AsyncIterator[Chunk | Completion], stop: Stop, output: Output | None = None
+        self, items: AsyncIterator[Chunk | Completion], stop: Stop, request: Request
     ) -> None:
-        super().__init__(output)
+        super().__init__(request)
         self._items = items
         self._stop = stop
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -65,16 +65,24 @@ class Request:
 
     ``deadline`` is how many seconds are left for the whole answer. ``output`` is the form that
     the answer is read as; what asks for it is in ``messages`` and ``response_format`` already.
+    ``logit_bias`` maps token ids to what is added to their logits, ``n`` is how many answers
+    to give, ``prefix`` the text of the assistant that the answer goes on from.
     """
 
     messages: tuple[Message, ...]
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: Mapping[int, float] | None = None
+    n: int | None = None
+    prefix: str | None = None
     tools: tuple[Json, ...] = ()
     tool_choice: str | Json | None = None
     parallel_tool_calls: bool | None = None
@@ -206,7 +214,9 @@ class Chunk:
 
     ``text``, ``reasoning``, ``tool_calls`` and ``logprobs`` continue what came before.
     ``finish_reason``, ``usage``, ``cost`` (US dollars), ``warnings``, ``extra`` and ``route``
-    arrive once, on the last chunk.
+    arrive once, on the last chunk. Where a request asks for ``n`` answers, ``index`` tells
+    which of them a chunk continues, from 0 on; each of the others brings its own
+    ``finish_reason`` as it ends, and the last chunk is of the first.
     """
 
     text: str = ""
@@ -221,6 +231,7 @@ class Chunk:
     warnings: tuple[str, ...] = ()
     extra: Json = field(default_factory=dict, hash=False)
     route: Route | None = None
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +243,11 @@ class Completion:
     ``warnings`` are the provider's own words about parameters it did not follow, ``extra``
     what it sent that this version has no name for. ``value`` is what the text stands for where
     the request gave an ``output_type``, ``None`` where it gave none or the model calls tools.
+
+    Where a request asks for ``n`` answers this is the first, and ``alternatives`` are the
+    others: what they say, how each ended, and its ``value``, ``None`` also where it cannot be
+    read. ``usage``, ``cost``, ``model``, ``id``, ``warnings`` and ``route`` are of all
+    together and are told here alone.
     """
 
     text: str = ""
@@ -247,14 +263,21 @@ class Completion:
     extra: Json = field(default_factory=dict, hash=False)
     route: Route | None = None
     value: Any = field(default=None, hash=False)
+    alternatives: tuple[Completion, ...] = ()
 
     @classmethod
     def from_chunks(cls, chunks: Iterable[Chunk]) -> Completion:
         """Join a stream into the answer it was: the same fields, whole."""
-        fold = _Fold()
+        first, others = _Fold(), dict[int, _Fold]()
         for chunk in chunks:
+            fold = others.setdefault(chunk.index, _Fold()) if chunk.index else first
             fold.add(chunk)
-        return fold.completion()
+        answer = first.completion()
+        if not others:
+            return answer
+        return replace(
+            answer, alternatives=tuple(fold.completion() for _, fold in sorted(others.items()))
+        )
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Answerer(Protocol):
     """Answers chat requests; several may be under way at once.
 
-    A request for ``n`` choices is answered by that many calls.
+    A request for ``n`` choices is answered by that many calls; see ``one_choice``.
     """
 
     def answer(self, body: Json) -> AsyncGenerator[Chunk, None]:
@@ -35,6 +35,17 @@ class Answerer(Protocol):
             BrokenOff: at any time, to close the TCP connection with the answer unfinished.
         """
         ...
+
+
+def one_choice(body: Json, index: int) -> Json:
+    """What is asked of one of ``n`` choices: one answer, with a seed of its own.
+
+    Seeds count up from the one given, as in the engines that servers run.
+    """
+    alone = {name: value for name, value in body.items() if name != "n"}
+    if index and alone.get("seed") is not None:
+        alone["seed"] += index
+    return alone
 
 
 def logprobs_asked(body: Json) -> int | None:

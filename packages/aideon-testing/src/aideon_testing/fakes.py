@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 
     from aideon_core.routing import Ability
-    from aideon_core.types import Request, Side
+    from aideon_core.types import FinishReason, Request, Side
 
-_ALL: frozenset[Ability] = frozenset({"tools", "json", "media"})
+_ALL: frozenset[Ability] = frozenset(
+    {"tools", "json", "media", "top_k", "min_p", "repetition_penalty", "logit_bias", "n"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,10 @@ class FakeBackend:
         return replace(
             completion,
             model=completion.model or self.model,
-            finish_reason=completion.finish_reason
-            or ("tool_calls" if completion.tool_calls else "stop"),
+            finish_reason=_ended(completion),
+            alternatives=tuple(
+                replace(each, finish_reason=_ended(each)) for each in completion.alternatives
+            ),
         )
 
     def _chunks(self, answer: Completion | Cut) -> Generator[Chunk, None, None]:
@@ -124,11 +129,15 @@ class FakeBackend:
         )
 
 
+def _ended(answer: Completion) -> FinishReason:
+    return answer.finish_reason or ("tool_calls" if answer.tool_calls else "stop")
+
+
 def _split(whole: Completion) -> Iterator[Chunk]:
-    yield from (Chunk(reasoning=piece) for piece in pieces(whole.reasoning))
-    yield from (Chunk(text=piece) for piece in pieces(whole.text))
-    for index, call in enumerate(whole.tool_calls):
-        yield Chunk(tool_calls=(ToolCallDelta(index, call.id, call.name, call.arguments),))
+    spoken = [_said(whole, 0), *map(_others_chunks, whole.alternatives, itertools.count(1))]
+    # Several answers come mixed, as from a server that makes them at once.
+    for at_once in itertools.zip_longest(*spoken):
+        yield from (chunk for chunk in at_once if chunk is not None)
     yield Chunk(
         finish_reason=whole.finish_reason,
         usage=whole.usage,
@@ -137,6 +146,19 @@ def _split(whole: Completion) -> Iterator[Chunk]:
         id=whole.id,
         route=whole.route,
     )
+
+
+def _said(answer: Completion, index: int) -> Iterator[Chunk]:
+    yield from (Chunk(reasoning=piece, index=index) for piece in pieces(answer.reasoning))
+    yield from (Chunk(text=piece, index=index) for piece in pieces(answer.text))
+    for number, call in enumerate(answer.tool_calls):
+        delta = ToolCallDelta(number, call.id, call.name, call.arguments)
+        yield Chunk(tool_calls=(delta,), index=index)
+
+
+def _others_chunks(answer: Completion, index: int) -> Iterator[Chunk]:
+    yield from _said(answer, index)
+    yield Chunk(finish_reason=answer.finish_reason, index=index)
 
 
 async def _awaiting(chunks: Generator[Chunk, None, None]) -> AsyncGenerator[Chunk, None]:

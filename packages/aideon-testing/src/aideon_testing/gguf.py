@@ -64,9 +64,9 @@ class GgufAnswers:
         """Let the model answer; see Answerer."""
         request = request_of(body)
         if missing := needs(request) - self._backend.abilities:
-            # A model that takes tools and calls none would look like a model that saw no need.
+            # A model that answers past an image would look like one that sees nothing in it.
             raise Failure.error(
-                400, f"A GGUF model behind the loopback cannot do this yet: {', '.join(missing)}."
+                400, f"A GGUF model behind the loopback cannot do this: {', '.join(missing)}."
             )
         try:
             async with aclosing(await self._backend.astream(request)) as chunks:
@@ -74,6 +74,8 @@ class GgufAnswers:
                     yield chunk
         except ContextTooLong as error:
             raise _over_context(request) from error
+        except BadRequest as error:
+            raise Failure.error(400, f"{error}", param=error.param, reached="model") from error
         except AideonError as error:
             raise Failure.error(500, f"{error}", type="server_error") from error
 

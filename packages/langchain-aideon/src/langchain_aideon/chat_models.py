@@ -14,6 +14,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
 from aideon_core import AsyncClient, Client, Config
+from aideon_core.errors import BadRequest
 from langchain_aideon.errors import translated
 from langchain_aideon.messages import PROVIDER, from_chunk, from_completion, to_messages
 
@@ -183,7 +184,8 @@ class ChatAideon(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        params = self._params(stop, kwargs)
+        with translated():
+            params = _of_one_answer(self._params(stop, kwargs))
         with translated(), self._client.stream(to_messages(messages), **params) as stream:
             for chunk in stream:
                 yield _generation_chunk(chunk)
@@ -195,8 +197,8 @@ class ChatAideon(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        params = self._params(stop, kwargs)
         with translated():
+            params = _of_one_answer(self._params(stop, kwargs))
             async with self._async_client.stream(to_messages(messages), **params) as stream:
                 async for chunk in stream:
                     yield _generation_chunk(chunk)
@@ -243,11 +245,24 @@ def _tool_choice(choice: str | dict[str, Any] | bool) -> str | dict[str, Any]:  
     return {"type": "function", "function": {"name": choice}}
 
 
+def _of_one_answer(params: dict[str, Any]) -> Any:
+    if params.get("n") not in (None, 1):
+        raise BadRequest(
+            "LangChain joins every chunk of a stream to one message.",
+            hint="Leave n at 1 while streaming; generate gives several.",
+            param="n",
+        )
+    return params
+
+
 def _result(answer: Completion) -> ChatResult:
-    message = from_completion(answer)
     return ChatResult(
         generations=[
-            ChatGeneration(message=message, generation_info={"finish_reason": answer.finish_reason})
+            ChatGeneration(
+                message=from_completion(each),
+                generation_info={"finish_reason": each.finish_reason},
+            )
+            for each in (answer, *answer.alternatives)
         ],
         llm_output={"model_name": answer.model},
     )

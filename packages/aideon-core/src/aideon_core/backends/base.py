@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from aideon_core.embeddings import EmbeddingRequest, Embeddings
     from aideon_core.errors import AideonError
     from aideon_core.routing import Ability
     from aideon_core.types import Chunk, Completion, Request, Side
@@ -86,6 +87,46 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Let go of connections and memory; the backend may be used again."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of what belongs to the running event loop, and of the rest."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Something that can embed texts; its errors are those of a Backend."""
+
+    @property
+    def name(self) -> str:
+        """Unique within a client."""
+        ...
+
+    @property
+    def side(self) -> Side:
+        """Where the vectors are computed."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """What it embeds with."""
+        ...
+
+    def unavailable(self) -> AideonError | None:
+        """Why this embedder cannot be asked right now; cheap, and sends nothing."""
+        ...
+
+    def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Embed the texts: a vector of length 1 for each, in their order."""
+        ...
+
+    async def aembed(self, request: EmbeddingRequest) -> Embeddings:
+        """Embed the texts without blocking the event loop."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and memory; the embedder may be used again."""
         ...
 
     async def aclose(self) -> None:

@@ -6,6 +6,7 @@ the same answer in one piece is sound.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aideon_core import rounds
@@ -16,7 +17,7 @@ from aideon_core.types import Chunk, Completion, ToolCallDelta
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from aideon_core.types import Request
+    from aideon_core.types import FinishReason, Request
 
 
 class CallGuard:
@@ -29,16 +30,20 @@ class CallGuard:
 
     Attributes:
         counted: the last chunk that counted tokens; some engines count on every frame.
-        saw_corrupt_calls: a call in the stream was not whole.
     """
 
     def __init__(self, request: Request, *, holds: bool) -> None:
         self._watches = bool(request.tools)
         self._holds = holds
-        self._calls: list[Chunk] = []
+        self._calls: dict[int, list[Chunk]] = {}
         self._held: list[Chunk] = []
+        self._corrupt: set[int] = set()
         self.counted: Chunk | None = None
-        self.saw_corrupt_calls = False
+
+    @property
+    def saw_corrupt_calls(self) -> bool:
+        """Whether a call in the stream was not whole."""
+        return bool(self._corrupt)
 
     @property
     def asks_again(self) -> bool:
@@ -56,10 +61,11 @@ class CallGuard:
             yield chunk
             return
         if chunk.tool_calls:
-            self._calls.append(Chunk(tool_calls=chunk.tool_calls))
+            piece = Chunk(tool_calls=chunk.tool_calls)
+            self._calls.setdefault(chunk.index, []).append(piece)
         # An answer that ran into its limit is cut off rightly.
-        if chunk.finish_reason == "tool_calls" or (chunk.finish_reason == "stop" and self._calls):
-            self._check()
+        if chunk.finish_reason in ("tool_calls", "stop"):
+            self._check(chunk.index)
         if self._holds and self._calls:
             self._held.append(chunk)
         else:
@@ -78,20 +84,29 @@ class CallGuard:
         Raises:
             ServerError: the whole answer calls nothing, so it does not go on from what was shown.
         """
-        if not again.tool_calls:
+        whole = dict(enumerate((again, *again.alternatives)))
+        if any(index not in whole or not whole[index].tool_calls for index in self._corrupt):
             raise ServerError(
                 "The stream's tool calls were not whole, and a second answer had none.",
                 hint="Ask again, without streaming.",
             )
-        first = Completion.from_chunks(self._held)
-        calls = tuple(
-            ToolCallDelta(index, call.id, call.name, call.arguments)
-            for index, call in enumerate(again.tool_calls)
-        )
-        again = rounds.with_earlier(again, first)
-        yield Chunk(first.text, first.reasoning, calls)
+        ends: dict[int, FinishReason | None] = {}
+        # The facts about all the answers come with the end of the first.
+        for index in sorted({chunk.index for chunk in self._held}, reverse=True):
+            held = Completion.from_chunks(
+                replace(chunk, index=0) for chunk in self._held if chunk.index == index
+            )
+            sound = whole[index] if index in self._corrupt else held
+            calls = tuple(
+                ToolCallDelta(number, call.id, call.name, call.arguments)
+                for number, call in enumerate(sound.tool_calls)
+            )
+            ends[index] = sound.finish_reason
+            end = sound.finish_reason if index else None
+            yield Chunk(held.text, held.reasoning, calls, end, index=index)
+        again = rounds.with_earlier(again, Completion.from_chunks(self._held))
         yield Chunk(
-            finish_reason=again.finish_reason,
+            finish_reason=ends.get(0),
             usage=again.usage,
             cost=again.cost,
             model=again.model,
@@ -100,11 +115,11 @@ class CallGuard:
             extra=again.extra,
         )
 
-    def _check(self) -> None:
-        answer = Completion.from_chunks(self._calls)
+    def _check(self, index: int) -> None:
+        answer = Completion.from_chunks(self._calls.get(index, ()))
         if wire.calls_are_whole(answer):
             return
-        self.saw_corrupt_calls = True
+        self._corrupt.add(index)
         if not self._holds:
             raise ServerError(
                 "The stream ended with a tool call that is not whole: "

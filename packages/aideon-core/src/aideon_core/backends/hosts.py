@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from aideon_core.backends.wire import OPENAI, TOGETHER, RequestDialect
+from aideon_core.backends.wire import LLAMA_CPP, OPENAI, TOGETHER, VLLM, RequestDialect
 from aideon_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from aideon_core.routing import Ability
 
-_ALL: Final[frozenset[Ability]] = frozenset({"tools", "json", "media", "logprobs"})
+# What OpenAI's format itself has, and what servers of open models add to it. A parameter
+# that a host is not known to follow is no ability of it: a server drops what it does not know
+# without a word, so routing has to rule the host out.
+_COMMON: Final[frozenset[Ability]] = frozenset({"tools", "json", "media", "logprobs"})
+_OPENAI: Final[frozenset[Ability]] = _COMMON | {"logit_bias", "n"}
+_SAMPLERS: Final[frozenset[Ability]] = frozenset({"top_k", "min_p", "repetition_penalty"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,7 @@ class Host:
         key_variable: the environment variable with its key; ``None`` when it asks for none.
         dialect: how requests are written for it.
         prices: its id in the genai-prices data; ``None`` when it bills nothing.
-        abilities: what it can do beyond plain text.
+        abilities: what it can do beyond plain text, the parameters it follows among it.
     """
 
     name: str
@@ -36,7 +41,7 @@ class Host:
     key_variable: str | None = None
     dialect: RequestDialect = OPENAI
     prices: str | None = None
-    abilities: frozenset[Ability] = _ALL
+    abilities: frozenset[Ability] = _OPENAI
 
 
 HOSTS: Final = {
@@ -49,6 +54,7 @@ HOSTS: Final = {
             "TOGETHER_API_KEY",
             TOGETHER,
             "together",
+            _OPENAI | _SAMPLERS,
         ),
         Host(
             "openrouter",
@@ -56,19 +62,46 @@ HOSTS: Final = {
             "https://openrouter.ai/api",
             "OPENROUTER_API_KEY",
             prices="openrouter",
+            abilities=_COMMON | _SAMPLERS | {"logit_bias"},
         ),
-        Host("groq", "Groq", "https://api.groq.com/openai", "GROQ_API_KEY", prices="groq"),
+        Host(
+            "groq",
+            "Groq",
+            "https://api.groq.com/openai",
+            "GROQ_API_KEY",
+            prices="groq",
+            abilities=_COMMON,
+        ),
         Host(
             "fireworks",
             "Fireworks AI",
             "https://api.fireworks.ai/inference",
             "FIREWORKS_API_KEY",
             prices="fireworks",
+            abilities=_OPENAI | _SAMPLERS,
         ),
-        Host("ollama", "Ollama", "http://127.0.0.1:11434"),
-        Host("llama-server", "llama-server", "http://127.0.0.1:8080"),
-        Host("vllm", "vLLM", "http://127.0.0.1:8000"),
-        Host("lm-studio", "LM Studio", "http://127.0.0.1:1234"),
+        Host("ollama", "Ollama", "http://127.0.0.1:11434", abilities=_COMMON),
+        Host(
+            "llama-server",
+            "llama-server",
+            "http://127.0.0.1:8080",
+            dialect=LLAMA_CPP,
+            abilities=_OPENAI | _SAMPLERS,
+        ),
+        Host(
+            "vllm",
+            "vLLM",
+            "http://127.0.0.1:8000",
+            dialect=VLLM,
+            abilities=_OPENAI | _SAMPLERS,
+        ),
+        Host(
+            "lm-studio",
+            "LM Studio",
+            "http://127.0.0.1:1234",
+            dialect=LLAMA_CPP,
+            abilities=_COMMON | {"logit_bias", "top_k", "repetition_penalty"},
+        ),
     )
 }
 """Every host there is a name for, by it."""

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from aideon_core import transport
     from aideon_core.backends.hosts import Host
+    from aideon_core.backends.openai_embedder import OpenAICompatibleEmbedder
     from aideon_core.errors import AideonError
     from aideon_core.keys import Keys
     from aideon_core.routing import Ability
@@ -88,6 +90,7 @@ class OpenAICompatibleBackend:
         self._root = hosts.root(base_url or given.base_url or self._host.base_url)
         self._where = hosts.shown(self._root)
         self._ring = None if given.has_key else self._keys(api_key)
+        self._timeout = timeout
         url = f"{self._root}/v1/chat/completions"
         self._sender = Sender(lambda: given.channel(url, timeout), self._ring, self._host, model)
         # Known of the model's family, or learned from the first corrupt stream.
@@ -158,6 +161,26 @@ class OpenAICompatibleBackend:
             if response.status >= FIRST_REFUSAL:
                 raise self._sender.failure(response, body)
             return wire.rows_of(wire.parsed(body, "The list of models"))
+
+    def embedder(self, model: str | None = None) -> OpenAICompatibleEmbedder:
+        """An embedding model of the same server, on the same keys and settings.
+
+        Args:
+            model: its id, as the server names it; this backend's own when not given.
+        """
+        from aideon_core.backends.openai_embedder import OpenAICompatibleEmbedder
+
+        model = model or self.model
+        url = f"{self._root}/v1/embeddings"
+        channel = partial(self._given.channel, url, self._timeout)
+        return OpenAICompatibleEmbedder(
+            model,
+            host=self._host,
+            where=self._where,
+            sender=Sender(channel, self._ring, self._host, model),
+            unavailable=self.unavailable,
+            masked=self._masked,
+        )
 
     def close(self) -> None:
         """Close the blocking connections."""
@@ -235,18 +258,18 @@ class OpenAICompatibleBackend:
     def _read(
         self, response: transport.Response, request: Request, deadline: Deadline
     ) -> Iterator[Chunk]:
-        reader = wire.FrameReader(self.model, request)
+        reader = wire.AnswersReader(self.model, request)
         guard = CallGuard(request, holds=self._holds_calls)
         cut: Exception | None = None
         with self._normalized(), self._learning(guard):
             try:
                 for event in response.events():
-                    if (chunk := reader.read(event.data, event.event)) is not None:
+                    for chunk in reader.read(event.data, event.event):
                         yield from guard.passed(self._priced(chunk))
             except Exception as error:  # noqa: BLE001 - raised below
                 cut = error
             # What the reader held back had come, however the stream ended.
-            if (last := reader.close()) is not None:
+            for last in reader.close():
                 yield from guard.passed(self._priced(last))
             if guard.asks_again and cut is None:
                 self._check_end(reader, guard, cut)
@@ -259,18 +282,18 @@ class OpenAICompatibleBackend:
     async def _aread(
         self, response: transport.Response, request: Request, deadline: Deadline
     ) -> AsyncIterator[Chunk]:
-        reader = wire.FrameReader(self.model, request)
+        reader = wire.AnswersReader(self.model, request)
         guard = CallGuard(request, holds=self._holds_calls)
         cut: Exception | None = None
         with self._normalized(), self._learning(guard):
             try:
                 async for event in response.aevents():
-                    if (chunk := reader.read(event.data, event.event)) is not None:
+                    for chunk in reader.read(event.data, event.event):
                         for passed in guard.passed(self._priced(chunk)):
                             yield passed
             except Exception as error:  # noqa: BLE001 - raised below
                 cut = error
-            if (last := reader.close()) is not None:
+            for last in reader.close():
                 for passed in guard.passed(self._priced(last)):
                     yield passed
             if guard.asks_again and cut is None:
@@ -290,7 +313,9 @@ class OpenAICompatibleBackend:
         finally:
             self._holds_calls = self._holds_calls or guard.saw_corrupt_calls
 
-    def _check_end(self, reader: wire.FrameReader, guard: CallGuard, cut: Exception | None) -> None:
+    def _check_end(
+        self, reader: wire.AnswersReader, guard: CallGuard, cut: Exception | None
+    ) -> None:
         if guard.counted is not None:
             self._told(guard.counted)
         if cut is not None:

@@ -32,7 +32,7 @@ def awaits(client: object) -> bool:
 
 
 class SdkChannel:
-    """Sends chat requests through SDK clients, which bring their own key and settings.
+    """Sends chats and embeddings through SDK clients, which bring their own key and settings.
 
     Their retries are switched off: asking again is up to the policy, within its deadline.
 
@@ -47,12 +47,12 @@ class SdkChannel:
         self._async_client = async_client and async_client.with_options(max_retries=0)
 
     def post(self, body: Json, key: Key | None, deadline: Deadline) -> Response:  # noqa: ARG002 - theirs is sent
-        """Send a chat request; returns once the status is there."""
+        """Send a request; returns once the status is there."""
         from aideon_core.transport import Response, other_kind
 
         if self._client is None:
             raise other_kind("client", "blocking")
-        create = self._client.chat.completions.with_streaming_response.create
+        create = _resource(self._client, body).with_streaming_response.create
         try:
             answer = create(**_arguments(body, deadline)).__enter__()
         except self._errors.APIStatusError as error:
@@ -63,12 +63,12 @@ class SdkChannel:
         return Response(answer.http_response, deadline)
 
     async def apost(self, body: Json, key: Key | None, deadline: Deadline) -> Response:  # noqa: ARG002 - theirs is sent
-        """Send a chat request; returns once the status is there."""
+        """Send a request; returns once the status is there."""
         from aideon_core.transport import Response, other_kind
 
         if self._async_client is None:
             raise other_kind("async_client", "awaiting")
-        create = self._async_client.chat.completions.with_streaming_response.create
+        create = _resource(self._async_client, body).with_streaming_response.create
         try:
             async with deadline.enforced():
                 answer = await create(**_arguments(body, deadline)).__aenter__()
@@ -86,8 +86,12 @@ class SdkChannel:
         """Nothing: the clients are the caller's to close."""
 
 
+def _resource(client: Any, body: Json) -> Any:  # noqa: ANN401 - of either SDK
+    return client.embeddings if "input" in body else client.chat.completions
+
+
 def _arguments(body: Json, deadline: Deadline) -> dict[str, Any]:
-    named = {name: body[name] for name in ("model", "messages", "stream") if name in body}
+    named = {name: body[name] for name in ("model", "messages", "input", "stream") if name in body}
     rest = {name: value for name, value in body.items() if name not in named}
     arguments: dict[str, Any] = {**named, "extra_body": rest}
     if (left := deadline.left()) is not None:

@@ -1,125 +1,228 @@
-"""Values in a model's text: JSON and Python literals, and the calls that objects describe."""
+"""Values in a model's text, JSON and Python literals alike, read as JSON."""
 
 from __future__ import annotations
 
-import ast
 import json
+import math
 import re
-import warnings
-from typing import TYPE_CHECKING, Any, Final
+import sys
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from aideon_core.tools.pieces import Pieces
 from aideon_core.types import ToolCall
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from aideon_core.tools.pieces import Pieces, Reading
+    from aideon_core.tools.pieces import Reading
     from aideon_core.types import Json
 
+    Write: TypeAlias = Callable[[str], object]
+    """Takes the next piece of a value as JSON."""
+
+Wanted: TypeAlias = Literal["value", "item", "key", "colon", "comma"]
+"""What comes next in a value; an item or a key may be missing."""
+
 _WORD: Final = re.compile(r"[\w.+-]*")
-_SCALAR: Final = re.compile(
-    r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|true|false|null|True|False|None"
-)
+_NUMBER: Final = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_WORDS: Final = {"True": "true", "False": "false", "None": "null"}
+_WORDS.update({word: word for word in ("true", "false", "null")})
 _IN_STRING: Final = {'"': re.compile(r'[^"\\]*'), "'": re.compile(r"[^'\\]*")}
+# Half a character can be escaped, and nothing else.
+_UNSAFE: Final = re.compile('[\x00-\x1f"\ud800-\udfff]')
+_NO_SPACE: Final = re.compile(r"[^ \t\r\n]")
+_HEX: Final = re.compile(r"[0-9a-fA-F]")
+_HEX_DIGITS: Final = {"x": 2, "u": 4, "U": 8}
 _MARKS: Final = {"comma": ",", "colon": ":"}
 _CLOSERS: Final = {"{": "}", "[": "]", "(": ")"}
-_CALL_KEYS: Final = {"name", "arguments", "parameters", "function", "type", "id", "index"}
-_PYTHON: Final = {"True": True, "False": False, "None": None}
+_IN_JSON: Final = {"(": "[", ")": "]"}
+_NAMESPACE: Final = re.compile(r"(functions?|tools?|default_api)[.:]")
 # No call has a use for more, and the parsers recurse.
 _DEEPEST: Final = 60
 
 
-def value(text: Pieces, *, bare: bool = False) -> Reading[bool]:
+def value(
+    text: Pieces, write: Write, *, inside: Sequence[str] = (), wanted: Wanted = "value"
+) -> Reading[bool]:
     """Read on to the end of a value, and tell whether it has one.
 
-    With ``bare`` the text is shown from the point on where the value can be no call.
+    JSON and Python's literals are understood, and mixtures: quotes of both kinds, trailing
+    commas, line breaks in strings, backslashes that escape nothing.
+
+    Args:
+        text: what to read.
+        write: takes the value, piece by piece, as JSON.
+        inside: the closing brackets of a value that was begun before.
+        wanted: what comes next in it.
     """
-    closers: list[str] = []
-    wanted = "value"
-    while True:
-        yield from text.spaces()
-        first = yield from text.peek()
-        depth = len(closers)
-        if closers and first == closers[-1] and wanted in ("item", "key", "comma"):
-            text.skip()
-            closers.pop()
-            wanted = "comma"
-        elif wanted in _MARKS:
-            if not (yield from text.literal(_MARKS[wanted])):
-                return False
-            wanted = "value" if wanted == "colon" else "key" if closers[-1] == "}" else "item"
-        elif wanted == "key":
-            if not (yield from _key(text, first, bare and closers in (["}"], ["]", "}"]))):
-                return False
-            wanted = "colon"
-        else:
-            if bare and closers == ["]"] and first != "{":
-                text.show()
-            if not (yield from _begin(text, first, closers)):
-                return False
-            wanted = "comma" if len(closers) == depth else "key" if first == "{" else "item"
-        if wanted == "comma" and not closers:
+    reader = _Value(text, write, inside, wanted)
+    while (yield from reader.token()):
+        if reader.ended:
             return True
+    return False
 
 
-def _key(text: Pieces, first: str, of_call: bool) -> Reading[bool]:  # noqa: FBT001 - what key it is
-    key = yield from _string(text, first)
-    if of_call and key not in _CALL_KEYS:
-        text.show()
-    return key is not None
+class _Value:
+    """Where in a value its reading is."""
+
+    def __init__(self, text: Pieces, write: Write, inside: Sequence[str], wanted: Wanted) -> None:
+        self._text, self._write, self._wanted = text, write, wanted
+        self._closers = list(inside)
+        # Where Python's brackets hold one item so far: (1) is no list, and (1,) is.
+        self._single: set[int] = set()
+        self._comma = ""
+
+    @property
+    def ended(self) -> bool:
+        return self._wanted == "comma" and not self._closers
+
+    def token(self) -> Reading[bool]:
+        """Read what comes next, and tell whether it may come there."""
+        space = _NO_SPACE.sub(" ", (yield from self._text.spaces()))
+        first = yield from self._text.peek()
+        if self._wanted in ("item", "key", "comma") and first in self._closers[-1:]:
+            return self._close(space)
+        if self._wanted in _MARKS:
+            return (yield from self._mark(space))
+        if self._comma or space:
+            self._write(self._comma + space)
+            self._comma = ""
+        if self._wanted != "key":
+            return (yield from self._begin(first))
+        self._wanted = "colon"
+        return (yield from string(self._text, self._write))
+
+    def _close(self, space: str) -> bool:
+        if self._wanted == "comma" and len(self._closers) in self._single:
+            return False
+        self._text.skip()
+        closer = self._closers.pop()
+        self._write(space + _IN_JSON.get(closer, closer))
+        self._wanted, self._comma = "comma", ""
+        return True
+
+    def _mark(self, space: str) -> Reading[bool]:
+        mark = yield from self._text.literal(_MARKS[self._wanted])
+        if mark == ",":
+            # It is written once something follows it.
+            self._comma = space + mark
+            self._single.discard(len(self._closers))
+            self._wanted = _first_in(self._closers[-1])
+        elif mark:
+            self._write(space + mark)
+            self._wanted = "value"
+        return bool(mark)
+
+    def _begin(self, first: str) -> Reading[bool]:
+        """Read a string or another scalar, or what opens a container."""
+        if first in _CLOSERS:
+            self._text.skip()
+            self._write(_IN_JSON.get(first, first))
+            self._closers.append(_CLOSERS[first])
+            self._single.discard(len(self._closers))
+            if first == "(":
+                self._single.add(len(self._closers))
+            self._wanted = _first_in(self._closers[-1])
+            return len(self._closers) <= _DEEPEST
+        self._wanted = "comma"
+        if first in _IN_STRING:
+            return (yield from string(self._text, self._write))
+        word = yield from self._text.run(_WORD)
+        scalar = _WORDS.get(word) or _number(word)
+        self._write(scalar or word)
+        return bool(scalar)
 
 
-def _begin(text: Pieces, first: str, closers: list[str]) -> Reading[bool]:
-    """Read a scalar, or what opens a container."""
-    if first in _CLOSERS:
-        text.skip()
-        closers.append(_CLOSERS[first])
-        return len(closers) <= _DEEPEST
-    if first in _IN_STRING:
-        return (yield from _string(text, first)) is not None
-    return _SCALAR.fullmatch((yield from text.run(_WORD))) is not None
+def _first_in(closer: str) -> Wanted:
+    return "key" if closer == "}" else "item"
 
 
-def _string(text: Pieces, quote: str) -> Reading[str | None]:
+def _number(word: str) -> str:
+    """The number in JSON, empty if it is none or none that JSON can say."""
+    if not _NUMBER.fullmatch(word):
+        return ""
+    word = word.removeprefix("+")
+    try:
+        number = json.loads(word)
+    except ValueError:
+        # Python's .5 and 5. are numbers too, its 007 is none.
+        number = float(word) if "." in word else math.inf
+        word = json.dumps(number)
+    return word if isinstance(number, int) or math.isfinite(number) else ""
+
+
+def string(text: Pieces, write: Write) -> Reading[bool]:
+    """Read on to the end of a string, and tell whether it is one that ends."""
+    quote = yield from text.peek()
     if quote not in _IN_STRING:
-        return None
+        return False
     text.skip()
-    read = ""
-    while True:
-        # Only keys are looked at, and no key of a call has an escape in it.
-        read = yield from text.run(_IN_STRING[quote])
-        end = yield from text.peek()
-        if not end:
-            return None
+    write('"')
+    while first := (yield from text.peek()):
+        if first == "\\":
+            text.skip()
+            write((yield from _escape(text)))
+        elif first == quote:
+            text.skip()
+            write('"')
+            return True
+        else:
+            write(_UNSAFE.sub(_escaped, text.part(_IN_STRING[quote])))
+    return False
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
+
+
+def _escape(text: Pieces) -> Reading[str]:
+    """Read what follows a backslash; one that escapes nothing stands for itself."""
+    first = yield from text.peek()
+    if first and first in '"\\/bfnrt':
         text.skip()
-        if end == quote:
-            return read
-        if not (yield from text.peek()):
-            return None
+        return "\\" + first
+    if first in ("'", "\n"):
+        # Python's quote, and its line break that is none.
         text.skip()
+        return first.strip()
+    if first not in _HEX_DIGITS:
+        return "\\\\" if first else ""
+    text.skip()
+    digits = ""
+    while len(digits) < _HEX_DIGITS[first] and _HEX.match((yield from text.peek())):
+        digits += yield from text.peek()
+        text.skip()
+    if len(digits) < _HEX_DIGITS[first] or int(digits, 16) > sys.maxunicode:
+        return "\\\\" + first + digits
+    return json.dumps(chr(int(digits, 16)))[1:-1] if first == "U" else f"\\u{digits:0>4}"
 
 
-def parsed(written: str) -> Any:  # noqa: ANN401 - JSON
-    """The value that ``value`` found.
+def read_value(text: Pieces) -> Reading[str | None]:
+    """Read a value; gives it as JSON, None if there is none."""
+    parts: list[str] = []
+    return "".join(parts) if (yield from value(text, parts.append)) else None
 
-    Raises:
-        ValueError: neither JSON nor Python can read it.
-    """
+
+def read_string(text: Pieces) -> Reading[str | None]:
+    """Read a string; gives what it says, None if there is none."""
+    parts: list[str] = []
+    if not (yield from string(text, parts.append)):
+        return None
+    said: str = json.loads("".join(parts))
+    return said
+
+
+def as_json(written: str) -> str | None:
+    """The value that this text is, as JSON; None if it is none, or more than one."""
+    text = Pieces()
+    text.add(written.strip())
+    text.closed = True
     try:
-        return json.loads(written, strict=False, parse_constant=_refused)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        with warnings.catch_warnings():
-            # Python warns of escapes it does not know; the model does not read that.
-            warnings.simplefilter("ignore")
-            return ast.literal_eval(written)
-    except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise ValueError("neither JSON nor a Python literal") from error
-
-
-def _refused(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+        next(read_value(text))
+    except StopIteration as end:
+        read: str | None = end.value
+        return read if text.offset == len(written.strip()) else None
+    return None
 
 
 def unquoted(written: str, schema: Json) -> Any:  # noqa: ANN401 - JSON
@@ -127,15 +230,20 @@ def unquoted(written: str, schema: Json) -> Any:  # noqa: ANN401 - JSON
 
     Without a schema, what looks like JSON is JSON.
     """
+    word = written.strip()
     types = _types(schema)
-    if "string" in types and not ("null" in types and written.strip() in ("null", "None")):
+    if "string" in types and not ("null" in types and word in ("null", "None")):
         return written
-    if (word := written.strip()) in _PYTHON:
-        return _PYTHON[word]
     try:
-        return json.loads(written, strict=False, parse_constant=_refused)
+        if word in _WORDS or word.startswith(("[", "{")):
+            return json.loads(as_json(word) or "")
+        return json.loads(word, strict=False, parse_constant=_refused)
     except (ValueError, RecursionError):
         return written
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _types(schema: Json) -> set[object]:
@@ -146,65 +254,20 @@ def _types(schema: Json) -> set[object]:
     return types
 
 
-def calls(written: str, names: Mapping[str, Json], *, bare: bool) -> tuple[ToolCall, ...]:
-    """The calls that an object, or every object of a list, describes; none unless all do."""
+def named(written: str, names: Mapping[str, Json]) -> str | None:
+    """The function that a model means by a name, also by one with a namespace before it."""
+    if written in names:
+        return written
+    short = _NAMESPACE.sub("", written.strip(), count=1)
+    return short if short in names else None
+
+
+def call(name: str, arguments: Mapping[str, object]) -> ToolCall:
+    """A call with arguments that were read one by one."""
+    written = json.dumps(arguments, ensure_ascii=False)
     try:
-        read = parsed(written)
-    except ValueError:
-        return ()
-    objects = read if isinstance(read, list) else [read]
-    found = [_call(each, names, bare=bare) for each in objects]
-    return tuple(each for each in found if each is not None) if all(found) else ()
-
-
-def _call(data: object, names: Mapping[str, Json], *, bare: bool) -> ToolCall | None:
-    if not isinstance(data, dict):
-        return None
-    inner = data.get("function")
-    function = inner if isinstance(inner, dict) else data
-    if bare and not data.keys() | function.keys() <= _CALL_KEYS:
-        return None
-    # Small models of Llama's family write the name there.
-    name = inner if isinstance(inner, str) else function.get("name")
-    given = next((key for key in ("arguments", "parameters") if key in function), None)
-    if bare and given is None:
-        return None
-    call_id = data.get("id")
-    return call(
-        name, function.get(given), names, call_id=call_id if isinstance(call_id, str) else ""
-    )
-
-
-def call(
-    name: object, arguments: object, names: Mapping[str, Json], *, call_id: str = ""
-) -> ToolCall | None:
-    """A call of that name with these arguments; none if the name or they are no such thing.
-
-    Args:
-        name: what the model wrote for a name.
-        arguments: an object, the JSON text of one, or nothing.
-        names: the functions there are.
-        call_id: what the model wrote for an id.
-    """
-    if not isinstance(name, str) or name not in names:
-        return None
-    try:
-        if isinstance(arguments, str):
-            arguments = json.loads(arguments.strip() or "{}", strict=False)
-        if arguments is None:
-            arguments = {}
-        if not isinstance(arguments, dict):
-            return None
-        return ToolCall(call_id, name, _written(arguments))
-    except (ValueError, TypeError, RecursionError):
-        return None
-
-
-def _written(arguments: object) -> str:
-    text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode()
+        written.encode()
     except UnicodeEncodeError:
         # Half a character can be escaped, and nothing else.
-        return json.dumps(arguments)
-    return text
+        written = json.dumps(arguments)
+    return ToolCall("", name, written)

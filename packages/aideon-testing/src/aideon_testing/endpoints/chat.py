@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from aideon_testing import responses, wire
-from aideon_testing.answers import prompt_texts
+from aideon_testing.answers import one_choice, prompt_texts
 from aideon_testing.endpoints import chat_request
 from aideon_testing.endpoints.bodies import unserved
 from aideon_testing.endpoints.streams import begin, by_turns
@@ -72,7 +72,7 @@ class Chat:
         stamp = replace(call.stamp, model=body["model"])
         if dialect.short_ids:
             stamp = replace(stamp, id=stamp.id.rpartition("-")[2])
-        said = [self._said(body, dialect) for _ in range(body.get("n") or 1)]
+        said = [self._said(one_choice(body, at), dialect) for at in range(body.get("n") or 1)]
         if body.get("stream"):
             # The status line can only be sent once it is known that there is an answer.
             first = await begin(said)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from aideon_testing import responses, wire
+from aideon_testing.answers import one_choice
 from aideon_testing.endpoints.bodies import Body
 from aideon_testing.endpoints.chat_request import check_context
 from aideon_testing.endpoints.sampling import MOST_LOGPROBS, Sampling
@@ -90,7 +91,10 @@ class Completions:
         conversation = _conversation(values, asked.prompt)
         check_context(conversation)
         stamp = replace(call.stamp, model=model)
-        answers = [self._answers.answer(conversation) for _ in range(asked.sampling.choices)]
+        answers = [
+            self._answers.answer(one_choice(conversation, at))
+            for at in range(asked.sampling.choices)
+        ]
         if not asked.sampling.stream:
             return await _whole(stamp, asked, answers)
         first = await begin(answers)
@@ -98,7 +102,7 @@ class Completions:
 
 
 def _conversation(values: Json, prompt: str) -> Json:
-    own = {"prompt", "echo", "n"}
+    own = {"prompt", "echo"}
     rest = {name: value for name, value in values.items() if name not in own}
     return rest | {"messages": [{"role": "user", "content": prompt}]}
 

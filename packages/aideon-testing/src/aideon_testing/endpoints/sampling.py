@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from aideon_testing.endpoints.bodies import Body
+from aideon_testing.endpoints.bodies import Body
 
 MOST_LOGPROBS: Final = 20
 """How many alternatives may be asked for at each token."""
@@ -51,7 +50,9 @@ class Sampling:
         body.integer("max_tokens", 0)
         body.integer("top_k", -1)
         body.texts("stop")
-        body.mapping("logit_bias")
+        biases = body.mapping("logit_bias")
+        for token in biases:
+            Body(biases).number(token)
         body.choice("context_length_exceeded_behavior", _OVERFLOWS, "error")
         return cls(
             choices=body.integer("n", 1, _MOST_CHOICES) or 1,

@@ -10,10 +10,12 @@ from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from aideon_core import catalog
 from aideon_core.backends.llama_cpp.engine import Engine, Job, Piece, Sink
+from aideon_core.backends.llama_cpp.files import gguf
 from aideon_core.backends.llama_cpp.options import ModelOptions
 from aideon_core.config import Config
 from aideon_core.deadline import Deadline
@@ -21,64 +23,102 @@ from aideon_core.errors import (
     AideonError,
     ConfigError,
     MissingDependency,
-    NotGguf,
     NotPulled,
     TimedOut,
-    UnknownModel,
 )
 from aideon_core.types import Chunk, Completion
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from os import PathLike
 
     from aideon_core.catalog import ModelFile
     from aideon_core.routing import Ability
     from aideon_core.types import Request, Side
 
-_MAGIC = b"GGUF"
+_GIGABYTE = 1_000_000_000
 
 
 class LlamaCppBackend:
     """Answers from a GGUF model in this process; nothing leaves the machine.
 
     The model is loaded by the first request, in a thread of its own, and shared by every
-    backend in the process with the same options. Requests to one model take turns.
+    backend in the process with the same options. Requests are answered side by side.
 
     Args:
         model: a catalogue id, or the path of a ``.gguf`` file.
         n_ctx: the context in tokens, at most what the model was trained for.
         n_threads: threads to compute with; the machine's cores when not given.
         n_gpu_layers: layers to put on the GPU, -1 for all.
+        main_gpu: the number of the GPU to use where there are several.
+        parallel: how many conversations are held in memory and answered at once, each with a
+            context of its own; four, or what is sensible for a large model, when not given.
+        reproducible: whether answers at temperature 0, or with a seed, are the same whatever
+            else the model is doing. Without, such answers are computed together with others,
+            which is faster when many ask at once.
+        idle_seconds: the model leaves memory when nobody asked it for so long, and is loaded
+            again by the next request; never when not given.
+        max_queue: how many requests may wait besides those being answered; the next one goes
+            to another backend or fails with QueueFull. Without limit when not given.
         chat_template: a Jinja template to use instead of the one in the file.
         config: settings to use instead of the environment's.
 
     Raises:
         UnknownModel: no catalogue id and no file goes by that name.
         NotGguf: the file is something else.
-        ConfigError: ``n_ctx`` is no number of tokens.
+        ConfigError: a setting is not a number that it can be.
     """
 
     name: str = "local"
     side: Side = "local"
-    abilities: frozenset[Ability] = frozenset()
+    abilities: frozenset[Ability] = frozenset(
+        {
+            "tools",
+            "json",
+            "json_with_tools",
+            "logprobs",
+            "n",
+            "prefix",
+            "top_k",
+            "min_p",
+            "repetition_penalty",
+            "logit_bias",
+        }
+    )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only, all optional
         self,
         model: str | PathLike[str],
         *,
         n_ctx: int = 8192,
         n_threads: int | None = None,
         n_gpu_layers: int = 0,
+        main_gpu: int | None = None,
+        parallel: int | None = None,
+        reproducible: bool = True,
+        idle_seconds: float | None = None,
+        max_queue: int | None = None,
         chat_template: str | None = None,
         config: Config | None = None,
     ) -> None:
-        _check_context(n_ctx)
-        self._home = (config or Config.load()).home
+        counts = {"n_ctx": n_ctx, "n_threads": n_threads, "parallel": parallel}
+        _check_numbers(counts | {"idle_seconds": idle_seconds, "max_queue": max_queue})
+        config = config or Config.load()
+        self._home = config.home
         self._entry, path = _resolve(os.fspath(model), self._home)
         self.model = self._entry.id if self._entry else path.name
+        limit = config.local_memory_gb
         self._options = ModelOptions(
-            path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers
+            path,
+            n_ctx=n_ctx,
+            n_threads=n_threads,
+            n_gpu_layers=n_gpu_layers,
+            main_gpu=main_gpu,
+            parallel=parallel,
+            reproducible=reproducible,
+            idle_seconds=idle_seconds,
+            max_queue=max_queue,
+            memory_limit=None if limit is None else int(limit * _GIGABYTE),
         )
         self._chat_template = chat_template
         self._engine: Engine | None = None
@@ -171,7 +211,7 @@ class LlamaCppBackend:
             raise piece
         if piece is None or piece.usage is None:
             return piece
-        return replace(piece, model=self.model, cost=Decimal(0))
+        return replace(piece, model=self.model, cost=Decimal(0), id=f"local-{token_hex(12)}")
 
 
 class _Stream:
@@ -247,9 +287,15 @@ class _AsyncStream:
         self._job.cancel()
 
 
-def _check_context(n_ctx: object) -> None:
-    if not isinstance(n_ctx, int) or n_ctx < 1:
-        raise ConfigError(f"n_ctx is {n_ctx!r} and has to be a number of tokens.")
+def _check_numbers(given: Mapping[str, object]) -> None:
+    for name, value in given.items():
+        whole, low = name != "idle_seconds", 0 if name in ("idle_seconds", "max_queue") else 1
+        kinds = (int,) if whole else (int, float)
+        if value is None and name != "n_ctx":
+            continue
+        if not isinstance(value, kinds) or isinstance(value, bool) or value < low:
+            wanted = "a whole number" if whole else "a number of seconds"
+            raise ConfigError(f"{name} is {value!r} and has to be {wanted} of at least {low}.")
 
 
 def _resolve(model: str, home: Path) -> tuple[ModelFile | None, Path]:
@@ -259,17 +305,5 @@ def _resolve(model: str, home: Path) -> tuple[ModelFile | None, Path]:
     if not looks_like_path:
         entry = catalog.find(model)
         return entry, catalog.path(home, entry)
-    try:
-        with path.open("rb") as file:
-            magic = file.read(len(_MAGIC))
-    except OSError as error:
-        raise UnknownModel(
-            f"There is no model file at {model!r}: {error.strerror or error}.",
-            hint="Give a .gguf file or one of: " + ", ".join(m.id for m in catalog.MODELS) + ".",
-        ) from error
-    if magic != _MAGIC:
-        raise NotGguf(
-            f"{model!r} is not a GGUF file: it begins with {magic!r}.",
-            hint="Give a model in llama.cpp's format; others have to be converted first.",
-        )
-    return None, path.resolve()
+    known = ", ".join(m.id for m in catalog.MODELS)
+    return None, gguf(model, hint=f"Give a .gguf file or one of: {known}.")

@@ -5,20 +5,23 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 from weakref import WeakSet, WeakValueDictionary, finalize
 
-from aideon_core.backends.llama_cpp.stops import StopFilter
-from aideon_core.errors import LoadFailed, NoChatTemplate, ServerError
-from aideon_core.types import Chunk, FinishReason, Request, Usage
+from aideon_core.backends.llama_cpp.residents import Residents
+from aideon_core.errors import LoadFailed, QueueFull, ServerError
 
 if TYPE_CHECKING:
-    from aideon_core.backends.llama_cpp.model import Model
+    from collections.abc import Sequence
+
     from aideon_core.backends.llama_cpp.options import ModelOptions
-    from aideon_core.backends.llama_cpp.template import ChatTemplate
+    from aideon_core.backends.llama_cpp.scheduler import Scheduler
+    from aideon_core.types import Chunk, Request
 
 Piece: TypeAlias = "Chunk | BaseException | None"
 """A chunk of an answer; None, or the exception that ended it, comes last."""
@@ -26,31 +29,52 @@ Piece: TypeAlias = "Chunk | BaseException | None"
 Sink: TypeAlias = Callable[[Piece], None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
-    """A request on its way to the worker. ``cancel()`` may be called from any thread."""
+    """A request on its way to the worker. ``cancel()`` may be called from any thread.
+
+    Attributes:
+        answers: how many of the answers it asked for are still being written.
+        written: the tokens written so far.
+        cached: how many tokens of the prompt were not read again.
+        warnings: what the caller should know about the answers.
+        began_at: when the model began with it, in seconds of the monotonic clock.
+        beside: how many were answered at once then.
+    """
 
     request: Request
     chat_template: str | None
     sink: Sink
     # Keeps the engine alive until the answer is given, whoever lets go of it meanwhile.
     engine: Engine
-    _cancelled: threading.Event = field(default_factory=threading.Event)
+    answers: int = 0
+    written: int = 0
+    cached: int = 0
+    warnings: list[str] = field(default_factory=list)
+    began_at: float | None = None
+    beside: int = 1
+    _over: threading.Event = field(default_factory=threading.Event)
 
     def cancel(self) -> None:
         """Stop within a token; nothing more reaches the sink than what is under way."""
-        self._cancelled.set()
+        self._over.set()
 
     def wanted(self) -> bool:
         """Whether anybody still waits for the answer."""
-        return not self._cancelled.is_set()
+        return not self._over.is_set()
+
+    def end(self, error: BaseException | None) -> None:
+        """Tell that it is over, and why; the first time counts."""
+        if self.wanted():
+            self._over.set()
+            self.sink(error)
 
 
 class Engine:
     """A handle on a worker; the model is freed once nobody holds a handle."""
 
     _live: ClassVar[WeakValueDictionary[ModelOptions, Engine]] = WeakValueDictionary()
-    _lock: ClassVar = threading.Lock()
+    _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, options: ModelOptions) -> None:
         self._worker = _Worker(options)
@@ -70,11 +94,19 @@ class Engine:
         """What is in memory now."""
         return tuple(cls._live)
 
+    @classmethod
+    def forked(cls) -> None:
+        """Load anew what this process asks for; only a GPU cannot be used after a fork."""
+        kept = {options: engine for options, engine in cls._live.items() if options.n_gpu_layers}
+        cls._live, cls._lock = WeakValueDictionary(kept), threading.Lock()
+
     def submit(self, job: Job) -> None:
         """Queue a job; the first one loads the model.
 
         Raises:
             LoadFailed: the model was loaded before this process was forked off.
+            QueueFull: as many requests as may wait do so already, or so many that this one's
+                deadline would be over before its turn.
         """
         self._worker.submit(job)
 
@@ -82,12 +114,18 @@ class Engine:
 class _Worker:
     def __init__(self, options: ModelOptions) -> None:
         self._options = options
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._current: Job | None = None
-        self._stopping = False
-        self._templates: dict[str, ChatTemplate] = {}
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        # A finalizer may call ``stop`` at any moment of any thread, so it takes no lock: putting
+        # into this queue takes none.
+        self._come: SimpleQueue[Job | None] = SimpleQueue()
+        self._got: list[Job | None] = []
+        self._lock = threading.Lock()
+        self._open: list[Job] = []
+        self._stopping = self._leaving = False
+        self.idle_since: float | None = None
+        self._seconds_each = 0.0
+        # How many are answered at once; the model tells once it is loaded.
+        self._seats = options.parallel or 1
         self._process = os.getpid()
 
     def submit(self, job: Job) -> None:
@@ -97,103 +135,152 @@ class _Worker:
                 f"{self._options.path.name!r} was loaded before this process was forked.",
                 hint="Make the client after the fork, or start processes by 'spawn'.",
             )
-        with self._starting:
+        with self._lock:
+            self._refuse(job)
+            self._open.append(job)
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name=f"aideon-{self._options.path.stem}", daemon=True
                 )
                 _workers.add(self)
                 self._thread.start()
-        self._jobs.put(job)
+        self._come.put(job)
+
+    def _refuse(self, job: Job) -> None:
+        """Send a job away whose turn would come too late.
+
+        Raises:
+            QueueFull: it would.
+            ServerError: the process ends.
+        """
+        if self._stopping:
+            raise _stopped()
+        # Nobody waits while a sequence is free.
+        before = max(0, sum(each.wanted() for each in self._open) + 1 - self._seats)
+        most, deadline = self._options.max_queue, job.request.deadline
+        if most is not None and before > most:
+            raise QueueFull(
+                f"{before} requests wait for {self._options.path.name!r}, and {most} may.",
+                hint="Ask later, raise max_queue, or allow a cloud side.",
+            )
+        wait = self._seconds_each * before
+        if deadline is not None and wait > deadline:
+            raise QueueFull(
+                f"{before} requests wait for {self._options.path.name!r}, for about {wait:.1f} s, "
+                f"and the deadline is in {deadline:g} s.",
+                hint="Ask later, raise deadline=, or allow a cloud side.",
+            )
 
     def stop(self) -> None:
         """End after the current token; whoever still waits is told."""
         self._stopping = True
-        if (job := self._current) is not None:
-            job.cancel()
-        self._jobs.put(None)
+        self._come.put(None)
+
+    def leave(self) -> None:
+        """Unload the model, unless there is something to do; the next request loads it again."""
+        self._leaving = True
+        self._come.put(None)
 
     def join(self, timeout: float) -> None:
         if self._thread is not None:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        model: Model | None = None
-        while (job := self._jobs.get()) is not None and not self._stopping:
-            self._current = job
+        while not self._stopping:
+            if not self._wait(None):
+                continue
             try:
-                if job.wanted():
-                    model = model or self._load()
-                    self._answer(model, job)
-                job.sink(None if job.wanted() else _stopped())
-            except BaseException as error:  # noqa: BLE001 - raised where the caller waits
-                job.sink(error)
-            self._current = job = None
-        if job is not None:
-            job.sink(_stopped())
-        while not self._jobs.empty():
-            if (job := self._jobs.get()) is not None:
-                job.sink(_stopped())
-        if model is not None:
-            model.close()
+                self._serve()
+            except BaseException as error:  # noqa: BLE001 - raised where the callers wait
+                self._end_all(error)
+            finally:
+                _residents.left(self)
+        self._end_all(_stopped())
 
-    def _load(self) -> Model:
+    def _wait(self, seconds: float | None) -> bool:
+        """Wait for a job; tells whether one came, and not the end, nor nothing for so long."""
+        self.idle_since = time.monotonic()
+        # Whoever could not be served was told so.
+        self._got = [job for job in self._got if job is not None and job.wanted()]
+        with suppress(Empty):
+            while not (self._stopping or self._leaving or any(self._got)):
+                self._got.append(self._come.get(timeout=seconds))
+        self._leaving, self.idle_since = False, None
+        return any(self._got) and not self._stopping
+
+    def _end_all(self, error: BaseException) -> None:
+        with self._lock:
+            left, self._open = self._open, []
+        for job in left:
+            job.end(error)
+
+    def _serve(self) -> None:
+        """Load the model, and answer until it is stopped or has been idle for too long."""
         from aideon_core.backends.llama_cpp.model import Model
+        from aideon_core.backends.llama_cpp.scheduler import Scheduler
 
-        return Model(self._options)
-
-    def _template(self, model: Model, override: str | None) -> ChatTemplate:
-        from aideon_core.backends.llama_cpp.template import ChatTemplate
-
-        source = override or model.chat_template
-        if not source:
-            raise NoChatTemplate(
-                f"{self._options.path.name!r} carries no chat template, so it is probably a base "
-                "model that was not trained to chat.",
-                hint="Use an instruct model, or pass chat_template= with a Jinja template.",
-            )
-        if source not in self._templates:
-            self._templates[source] = ChatTemplate(source, bos=model.bos, eos=model.eos)
-        return self._templates[source]
-
-    def _answer(self, model: Model, job: Job) -> None:
-        from aideon_core.backends.llama_cpp.model import utf8
-
-        request = job.request
-        template = self._template(model, job.chat_template)
-        tokens = model.tokenize(template.render(request.messages, model.control))
-        cached = model.prefill(tokens, job.wanted)
-        if not job.wanted():
-            return
-        room = model.n_ctx - len(tokens)
-        limit = min(request.max_tokens or room, room)
-        stops, decoder, written = StopFilter(request.stop), utf8(), 0
-        finish: FinishReason = "stop"
-        for piece in model.generate(request):
-            written += 1
-            if text := stops.feed(decoder.decode(piece)):
-                job.sink(Chunk(text=text))
-            if not job.wanted():
-                return
-            if stops.stopped:
-                break
-            if written >= limit:
-                finish = "length"
-                break
-        if not stops.stopped and (
-            rest := stops.feed(decoder.decode(b"", final=True)) + stops.flush()
+        options = self._options
+        try:
+            size = options.path.stat().st_size
+        except OSError as error:
+            raise LoadFailed(
+                f"{str(options.path)!r} cannot be read: {error.strerror}.",
+                hint="Fetch the model again, or look whether the file was moved.",
+            ) from error
+        _residents.enter(self, size, options.memory_limit)
+        with (
+            closing(Model(options)) as model,
+            closing(Scheduler(model, options)) as scheduler,
         ):
-            job.sink(Chunk(text=rest))
-        usage = Usage(input_tokens=len(tokens), output_tokens=written, cached_tokens=cached)
-        job.sink(Chunk(finish_reason=finish, usage=usage))
+            self._seats = scheduler.seats
+            while self._hand_over(scheduler):
+                scheduler.step()
+
+    def _hand_over(self, scheduler: Scheduler) -> bool:
+        """Give the scheduler what has come; tells whether the model is to stay in memory."""
+        with self._lock:
+            ended = [job for job in self._open if not job.wanted()]
+            self._open = [job for job in self._open if job.wanted()]
+        self._learn(ended)
+        del ended
+        if not scheduler.is_busy and not self._wait(self._options.idle_seconds):
+            return False
+        with suppress(Empty):
+            while True:
+                self._got.append(self._come.get_nowait())
+        come, self._got = self._got, []
+        for job in come:
+            if job is not None and job.wanted():
+                scheduler.add(job)
+        return not self._stopping
+
+    def _learn(self, ended: Sequence[Job]) -> None:
+        """Keep in mind how long an answer takes the model, the last ones above all."""
+        now = time.monotonic()
+        for job in ended:
+            if job.began_at is not None:
+                share = (now - job.began_at) / max(1, job.beside)
+                self._seconds_each += (share - self._seconds_each) * _LEARNS
 
 
 def _stopped() -> ServerError:
     return ServerError("The local model was stopped before the answer was whole.")
 
 
+# The weight of the newest answer in what is expected of the next.
+_LEARNS = 0.3
+_residents = Residents()
 _workers: WeakSet[_Worker] = WeakSet()
 _EXIT_SECONDS = 10.0
+
+
+def _forked() -> None:
+    _residents.forget()
+    Engine.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 @atexit.register

@@ -1,40 +1,33 @@
-"""llama.cpp's C interface: one loaded model with one context. Not safe across threads."""
+"""llama.cpp's C interface: the weights and the vocabulary of one model."""
 
 from __future__ import annotations
 
-import codecs
 import ctypes
 import logging
 import os
 from collections import deque
-from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import llama_cpp.llama_cpp as llama
 
-from aideon_core.backends.llama_cpp.literal import Part
-from aideon_core.errors import BadRequest, ContextTooLong, LoadFailed, ServerError
+from aideon_core.backends.llama_cpp.forms.vocabulary import Vocabulary
+from aideon_core.backends.llama_cpp.prompts.formats import FORMATS
+from aideon_core.errors import LoadFailed, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from aideon_core.backends.llama_cpp.options import ModelOptions
-    from aideon_core.types import Request
+    from aideon_core.backends.llama_cpp.prompts.literal import Part
 
 _log = logging.getLogger("aideon_core.llama_cpp")
-
-# A small model that is not told otherwise: warm, within a cut tail.
-DEFAULT_TEMPERATURE = 0.7
-DEFAULT_TOP_P = 0.95
-DEFAULT_TOP_K = 40
-_RANDOM_SEED = 0xFFFFFFFF
-_PENALTY_WINDOW = 256
 _GGML_LOG_LEVEL_WARN, _GGML_LOG_LEVEL_ERROR = 3, 4
+_MERGES_WITH_NOTHING = b"\x01"
 
 
 class Model:
-    """A model in memory.
+    """A model's weights in memory. Not safe across threads.
 
     Raises:
         LoadFailed: llama.cpp cannot load the file.
@@ -46,49 +39,37 @@ class Model:
         _recent.clear()
         params = llama.llama_model_default_params()
         params.n_gpu_layers = options.n_gpu_layers
-        self._model = llama.llama_model_load_from_file(os.fsencode(options.path), params)
-        if not self._model:
+        if options.main_gpu is not None:
+            params.split_mode = llama.LLAMA_SPLIT_MODE_NONE
+            params.main_gpu = options.main_gpu
+        self.handle = llama.llama_model_load_from_file(os.fsencode(options.path), params)
+        if not self.handle:
             raise LoadFailed(
-                f"llama.cpp cannot load {str(options.path)!r}: {_last_words()}",
+                f"llama.cpp cannot load {str(options.path)!r}: {last_words()}",
                 hint="The file may be damaged, or newer than the installed llama-cpp-python.",
             )
-        self._vocab = llama.llama_model_get_vocab(self._model)
-        self._context = self._open_context(options)
-        self.n_ctx = int(llama.llama_n_ctx(self._context))
-        # llama.cpp makes the batch smaller than asked where the context is.
-        self._n_batch = int(llama.llama_n_batch(self._context))
-        self._memory = llama.llama_get_memory(self._context)
-        self._cached: list[int] = []
-        self._piece = ctypes.create_string_buffer(256)
-
-    def _open_context(self, options: ModelOptions) -> int:
-        threads = options.n_threads or _default_threads()
-        params = llama.llama_context_default_params()
-        trained = llama.llama_model_n_ctx_train(self._model)
-        params.n_ctx = min(options.n_ctx, trained) if trained > 0 else options.n_ctx
-        params.n_batch = params.n_ubatch = options.n_batch
-        params.n_threads = params.n_threads_batch = threads
-        # Logits of one token at a time: for all of a batch they would take hundreds of MB.
-        params.n_outputs_max = 1
-        context = llama.llama_init_from_model(self._model, params)
-        if not context:
-            llama.llama_model_free(self._model)
-            raise LoadFailed(
-                f"llama.cpp cannot make a context of {params.n_ctx} tokens for "
-                f"{str(options.path)!r}: {_last_words()}",
-                hint="Lower n_ctx, or free some memory.",
-            )
-        return int(context)
+        self._vocab = llama.llama_model_get_vocab(self.handle)
+        self.n_vocab = int(llama.llama_vocab_n_tokens(self._vocab))
+        self._buffer = ctypes.create_string_buffer(256)
 
     def close(self) -> None:
         """Free the memory; the model must not be used after."""
-        llama.llama_free(self._context)
-        llama.llama_model_free(self._model)
+        llama.llama_model_free(self.handle)
+
+    @property
+    def size(self) -> int:
+        """The weights in bytes."""
+        return int(llama.llama_model_size(self.handle))
+
+    @property
+    def n_ctx_train(self) -> int:
+        """The longest context it was trained for, in tokens; 0 when the file does not say."""
+        return int(llama.llama_model_n_ctx_train(self.handle))
 
     @property
     def chat_template(self) -> str | None:
         """The Jinja source in the file, None when it carries none."""
-        source = llama.llama_model_chat_template(self._model, None)
+        source = llama.llama_model_chat_template(self.handle, None)
         return source.decode("utf-8") if source else None
 
     @property
@@ -107,151 +88,92 @@ class Model:
         return bytes(llama.llama_vocab_get_text(self._vocab, token)).decode("utf-8", "replace")
 
     @cached_property
-    def control(self) -> frozenset[str]:
-        """The texts of the tokens that end turns, begin them, and the like."""
+    def control(self) -> dict[str, int]:
+        """The tokens that end turns, begin them, and the like, by their texts."""
         vocab = self._vocab
-        control = (
-            token
-            for token in range(llama.llama_vocab_n_tokens(vocab))
-            if llama.llama_vocab_is_control(vocab, token)
+        control = [
+            token for token in range(self.n_vocab) if llama.llama_vocab_is_control(vocab, token)
+        ]
+        return {text: token for token in control if (text := self._token_text(token))}
+
+    @cached_property
+    def visible(self) -> frozenset[int]:
+        """Control tokens that are part of how calls are written, and so of the text."""
+        written = [text for known in FORMATS for text in known.texts]
+        return frozenset(
+            token for text, token in self.control.items() if any(text in each for each in written)
         )
-        return frozenset(text for token in control if (text := self._token_text(token)))
+
+    @cached_property
+    def end(self) -> frozenset[int]:
+        """The tokens that end an answer."""
+        tokens = range(self.n_vocab)
+        ends = frozenset(t for t in tokens if llama.llama_vocab_is_eog(self._vocab, t))
+        return ends - self.visible
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary as grammars read it."""
+        hidden = frozenset(self.control.values()) - self.visible
+        pieces = [self._rendered(token, special=True) for token in range(self.n_vocab)]
+        return Vocabulary(
+            pieces,
+            control=hidden,
+            end=sorted(self.end),
+            tokenize=lambda text: self._tokens_after(text, parse_special=False),
+        )
 
     def tokenize(self, prompt: Sequence[Part]) -> list[int]:
         """The tokens of a rendered prompt, with a beginning token if the model wants one."""
         tokens: list[int] = []
         # A template usually writes the token itself; twice would change the answer.
-        first = prompt[0] if prompt else Part("")
-        adds = first.literal or not (self.bos and first.text.startswith(self.bos))
+        first = prompt[0] if prompt else None
+        adds = first is None or first.literal or not (self.bos and first.text.startswith(self.bos))
         for part in prompt:
-            tokens += self._tokens_of(part, add_special=adds)
-            adds = False
+            text, special = part.text.encode("utf-8"), not part.literal
+            if part is first:
+                tokens += self._tokens_of(text, add_special=adds, parse_special=special)
+            else:
+                tokens += self._tokens_after(text, parse_special=special)
         return tokens
 
-    def _tokens_of(self, part: Part, *, add_special: bool) -> list[int]:
-        text = part.text.encode("utf-8")
+    def _tokens_after(self, text: bytes, *, parse_special: bool) -> list[int]:
+        """The tokens of a text that goes on from another."""
+        # Some vocabularies put a space before every text; it comes before a byte that merges
+        # with nothing, and goes with it.
+        lead = _MERGES_WITH_NOTHING if self._puts_space else b""
+        tokens = self._tokens_of(lead + text, add_special=False, parse_special=parse_special)
+        return tokens[self._puts_space :]
+
+    @cached_property
+    def _puts_space(self) -> int:
+        """How many tokens a text gets that begins with a lone byte, 0 if no space is put there."""
+        tokens = self._tokens_of(_MERGES_WITH_NOTHING, add_special=False, parse_special=False)
+        written = b"".join(self._rendered(token, special=False) for token in tokens)
+        return 0 if written == _MERGES_WITH_NOTHING else len(tokens)
+
+    def _tokens_of(self, text: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
         size = len(text) + 2
         tokens = (llama.llama_token * size)()
         count = llama.llama_tokenize(
-            self._vocab, text, len(text), tokens, size, add_special, not part.literal
+            self._vocab, text, len(text), tokens, size, add_special, parse_special
         )
         if count < 0:
             raise ServerError(f"llama.cpp could not tokenize a prompt of {len(text)} bytes.")
         return list(tokens[:count])
 
-    def prefill(self, tokens: Sequence[int], go_on: Callable[[], bool]) -> int:
-        """Read a prompt into the context; how many of its tokens were there already.
+    def piece(self, token: int) -> bytes:
+        """What a token adds to the text; may be half a character."""
+        return self._rendered(token, special=token in self.visible)
 
-        Args:
-            tokens: the whole prompt.
-            go_on: asked between batches; False stops early.
-
-        Raises:
-            BadRequest: the prompt is empty.
-            ContextTooLong: the prompt leaves no room for an answer.
-        """
-        if not tokens:
-            raise BadRequest(
-                "The prompt is empty once the chat template is applied.",
-                hint="Send a message with text, or check chat_template=.",
-            )
-        if len(tokens) >= self.n_ctx:
-            raise ContextTooLong(
-                f"The prompt is {len(tokens)} tokens and the model's context holds {self.n_ctx}.",
-                hint="Shorten the messages, raise n_ctx, or use a model with a larger context.",
-            )
-        shared = _common(self._cached, tokens[:-1])
-        if not llama.llama_memory_seq_rm(self._memory, 0, shared, -1):
-            # Some architectures cannot forget a part of what they read.
-            llama.llama_memory_clear(self._memory, True)
-            shared = 0
-        del self._cached[shared:]
-        for start in range(shared, len(tokens), self._n_batch):
-            if not go_on():
-                break
-            self._decode(tokens[start : start + self._n_batch])
-        return shared
-
-    def _decode(self, tokens: Sequence[int]) -> None:
-        array = (llama.llama_token * len(tokens))(*tokens)
-        status = llama.llama_decode(self._context, llama.llama_batch_get_one(array, len(tokens)))
-        if status != 0:
-            llama.llama_memory_clear(self._memory, True)
-            self._cached.clear()
-            raise ServerError(f"llama.cpp failed to evaluate tokens (status {status}).")
-        self._cached.extend(tokens)
-
-    def generate(self, request: Request) -> Iterator[bytes]:
-        """The pieces of the answer to the prompt read, until the model ends it."""
-        with self._sampler(request) as sampler:
-            while True:
-                token = llama.llama_sampler_sample(sampler, self._context, -1)
-                if llama.llama_vocab_is_eog(self._vocab, token):
-                    return
-                yield self._piece_of(token)
-                self._decode((token,))
-
-    def _piece_of(self, token: int) -> bytes:
+    def _rendered(self, token: int, *, special: bool) -> bytes:
         size = llama.llama_token_to_piece(
-            self._vocab,
-            token,
-            self._piece,
-            len(self._piece),
-            0,
-            False,
+            self._vocab, token, self._buffer, len(self._buffer), 0, special
         )
         if size < 0:
-            self._piece = ctypes.create_string_buffer(-size)
-            return self._piece_of(token)
-        return self._piece.raw[:size]
-
-    @contextmanager
-    def _sampler(self, request: Request) -> Iterator[int]:
-        chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
-        try:
-            for link in self._links(request):
-                llama.llama_sampler_chain_add(chain, link)
-            yield chain
-        finally:
-            llama.llama_sampler_free(chain)
-
-    def _links(self, request: Request) -> Iterator[int]:
-        frequency, presence = request.frequency_penalty or 0.0, request.presence_penalty or 0.0
-        if frequency or presence:
-            n_vocab = llama.llama_vocab_n_tokens(self._vocab)
-            yield llama.llama_sampler_init_penalties(
-                n_vocab, _PENALTY_WINDOW, 1.0, frequency, presence
-            )
-        if request.temperature == 0:
-            yield llama.llama_sampler_init_greedy()
-            return
-        temperature = DEFAULT_TEMPERATURE if request.temperature is None else request.temperature
-        yield llama.llama_sampler_init_top_k(DEFAULT_TOP_K)
-        top_p = DEFAULT_TOP_P if request.top_p is None else request.top_p
-        yield llama.llama_sampler_init_top_p(top_p, 1)
-        yield llama.llama_sampler_init_temp(temperature)
-        yield llama.llama_sampler_init_dist(
-            _RANDOM_SEED if request.seed is None else request.seed & _RANDOM_SEED
-        )
-
-
-def utf8() -> codecs.IncrementalDecoder:
-    """Joins pieces that split a character; a token may hold half an emoji."""
-    return codecs.getincrementaldecoder("utf-8")("replace")
-
-
-def _common(cached: Sequence[int], tokens: Sequence[int]) -> int:
-    pairs = enumerate(zip(cached, tokens, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(cached), len(tokens)))
-
-
-def _default_threads() -> int:
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    # Beyond a few cores half of them are usually hyper-threads, which slow decoding down.
-    few = 4
-    return cores if cores <= few else cores // 2
+            self._buffer = ctypes.create_string_buffer(-size)
+            return self._rendered(token, special=special)
+        return self._buffer.raw[:size]
 
 
 _recent: deque[str] = deque(maxlen=20)
@@ -266,5 +188,6 @@ def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
             _recent.append(line)
 
 
-def _last_words() -> str:
+def last_words() -> str:
+    """The last errors that llama.cpp logged."""
     return "; ".join(_recent) or "it gives no reason"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from aideon_core.backends.wire.calls import CallNumbers, calls_of
@@ -17,7 +18,7 @@ from aideon_core.backends.wire.facts import (
 )
 from aideon_core.backends.wire.failures import error_text
 from aideon_core.backends.wire.logprobs import logprobs_of
-from aideon_core.backends.wire.request import wants_logprobs
+from aideon_core.backends.wire.request import most_answers, wants_logprobs
 from aideon_core.backends.wire.thinking import (
     ThinkingSplitter,
     begins_thinking,
@@ -25,7 +26,15 @@ from aideon_core.backends.wire.thinking import (
     split_whole,
     text_of,
 )
-from aideon_core.backends.wire.values import described, excerpt, mapping, our_choice, parsed, text
+from aideon_core.backends.wire.values import (
+    described,
+    excerpt,
+    mapping,
+    other_choices,
+    our_choice,
+    parsed,
+    text,
+)
 from aideon_core.errors import ServerError
 from aideon_core.types import Chunk, Completion, FinishReason, Request, TokenLogprob
 
@@ -44,55 +53,73 @@ def completion_of(body: object, *, model: str = "", request: Request | None = No
     Args:
         body: the parsed JSON.
         model: the model that was asked; the one in the body when not given.
-        request: what was asked: an answer bound to a form does not begin with thinking, and log
-            probabilities nobody wanted are left out.
+        request: what was asked: an answer bound to a form does not begin with thinking, log
+            probabilities nobody wanted are left out, and so are answers beyond the ``n``.
 
     Raises:
         ServerError: the body is not a chat completion, or reports an error.
     """
     fields = mapping(body)
-    choice = our_choice(fields.get("choices"))
-    message = choice.get("message")
+    choices = fields.get("choices")
+    choice = our_choice(choices)
     reported = _reported(fields, choice)
-    if reported is not None or not isinstance(message, dict):
+    if reported is not None or not isinstance(choice.get("message"), dict):
         raise ServerError(f"The answer is not a chat completion: {reported or described(body)}")
     named = text(fields.get("model"))
+    answer = _choice_of(fields, choice, model or named, request)
+    usage = usage_in(fields, choice)
+    return replace(
+        answer,
+        usage=usage_of(usage),
+        model=named or None,
+        id=text(fields.get("id")) or None,
+        warnings=warnings_of(fields.get("warnings")),
+        alternatives=tuple(
+            _choice_of({}, other, model or named, request)
+            for _, other in sorted(dict(other_choices(choices, most_answers(request))).items())
+            # Without one that failed the others are answers still.
+            if _reported(fields, other) is None and isinstance(other.get("message"), dict)
+        ),
+    )
+
+
+def _choice_of(
+    body: Mapping[str, Any], choice: Mapping[str, Any], model: str, request: Request | None
+) -> Completion:
+    message = choice["message"]
     reasoning = reasoning_of(message)
-    opened = not reasoning and begins_thinking(model or named, request)
+    opened = not reasoning and begins_thinking(model, request)
     answer, thought = split_whole(text_of(message.get("content")), opened=opened)
     calls = calls_of(message) or calls_of(choice)
-    usage = usage_in(fields, choice)
     extras = Extras()
-    extras.note(fields, choice, message, usage)
+    extras.note(body, choice, message, usage_in(body, choice))
     return Completion(
         text=answer,
         reasoning=reasoning + thought,
         tool_calls=calls,
         # One engine leaves the reason out of a finished answer.
         finish_reason=finish_of(choice.get("finish_reason"), extras) or _unsaid(bool(calls)),
-        usage=usage_of(usage),
-        model=named or None,
-        id=text(fields.get("id")) or None,
         logprobs=logprobs_of(choice) if _keeps_logprobs(request) else (),
-        warnings=warnings_of(fields.get("warnings")),
         extra=extras.taken(),
     )
 
 
 class FrameReader:
-    """Reads the data of server-sent events one by one.
+    """Reads one answer from the data of server-sent events, one by one.
 
     Args:
         model: the model that was asked; the one in the first frame when not given.
         request: what was asked: an answer bound to a form does not begin with thinking, and log
             probabilities nobody wanted are left out.
+        index: which of several answers it is; the facts about all come with the first.
 
     Attributes:
         finished: the answer is whole.
     """
 
-    def __init__(self, model: str = "", request: Request | None = None) -> None:
+    def __init__(self, model: str = "", request: Request | None = None, *, index: int = 0) -> None:
         self.finished = False
+        self._index = index
         self._model = model
         self._repeated: dict[str, str] = {}
         self._request = request
@@ -120,10 +147,19 @@ class FrameReader:
             return self._done()
         if not data or data.isspace():
             return None
-        frame = parsed(data, "A frame of the stream")
-        if not isinstance(frame, dict):
-            raise ServerError(f"A frame of the stream is no object: {described(frame)}")
-        choice = our_choice(frame.get("choices"))
+        frame = frame_in(data)
+        return self.take(frame, our_choice(frame.get("choices")))
+
+    def take(self, frame: Mapping[str, Any], choice: Mapping[str, Any]) -> Chunk:
+        """The chunk in one frame.
+
+        Args:
+            frame: the parsed JSON.
+            choice: this answer's part of it, empty where it has none.
+
+        Raises:
+            ServerError: the frame reports an error.
+        """
         ended = choice.get("finish_reason")
         if (ended or not choice or "error" in choice or "error" in frame) and (
             reported := _reported(frame, choice)
@@ -137,6 +173,10 @@ class FrameReader:
         finish: FinishReason | None = None
         if ended:
             finish, answer, reasoning = self._finish(ended, answer, reasoning)
+        logprobs = self._logprobs(choice, delta) if choice.get("logprobs") is not None else ()
+        if self._index:
+            self._noted({}, choice, delta)
+            return Chunk(answer, reasoning, calls, finish, logprobs=logprobs, index=self._index)
         return Chunk(
             text=answer,
             reasoning=reasoning,
@@ -145,7 +185,7 @@ class FrameReader:
             usage=self._noted(frame, choice, delta),
             model=self._first("model", frame),
             id=self._first("id", frame),
-            logprobs=self._logprobs(choice, delta) if choice.get("logprobs") is not None else (),
+            logprobs=logprobs,
             warnings=self._warnings(frame["warnings"]) if "warnings" in frame else (),
         )
 
@@ -167,7 +207,7 @@ class FrameReader:
         if not (answer or reasoning or extra):
             return None
         self._said = self._said or bool(answer or reasoning)
-        return Chunk(text=answer, reasoning=reasoning, extra=extra)
+        return Chunk(text=answer, reasoning=reasoning, extra=extra, index=self._index)
 
     def _done(self) -> Chunk | None:
         last = self.close()
@@ -175,13 +215,8 @@ class FrameReader:
         if self.finished or not self._said:
             return last
         self.finished = True
-        last = last or Chunk()
-        return Chunk(
-            text=last.text,
-            reasoning=last.reasoning,
-            finish_reason=_unsaid(self._called),
-            extra=last.extra,
-        )
+        last = last or Chunk(index=self._index)
+        return replace(last, finish_reason=_unsaid(self._called))
 
     def _delta(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
         delta = choice.get("delta")
@@ -248,6 +283,18 @@ class FrameReader:
         new = tuple(each for each in new if each not in self._warned)
         self._warned.update(new)
         return new
+
+
+def frame_in(data: str) -> Mapping[str, Any]:
+    """The JSON object that an event's data is.
+
+    Raises:
+        ServerError: it is none.
+    """
+    frame = parsed(data, "A frame of the stream")
+    if not isinstance(frame, dict):
+        raise ServerError(f"A frame of the stream is no object: {described(frame)}")
+    return frame
 
 
 def _event_text(data: str) -> str:

@@ -84,6 +84,11 @@ class ThinkingSplitter:
         """The engine has a field for thinking, so the template opened none in the text."""
         self._opened = False
 
+    @property
+    def inside(self) -> bool:
+        """Whether what comes next may be a thought."""
+        return self._place in (_Place.BEFORE, _Place.INSIDE)
+
     def split(self, content: str) -> tuple[str, str]:
         """The answer and the thought in the next piece."""
         if self._place is _Place.ANSWER:

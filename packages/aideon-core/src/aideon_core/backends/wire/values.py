@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aideon_core.errors import ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 _EXCERPT: Final = 200
@@ -79,11 +79,19 @@ def count(value: object) -> int | None:
 
 
 def our_choice(choices: object) -> Mapping[str, Any]:
-    """The choice at index 0: it answers, whatever others were asked for beside it."""
+    """The choice at index 0: the first answer, or the only one."""
     for each in choices if isinstance(choices, list) else ():
         if isinstance(each, dict) and not each.get("index"):
             return each
     return _NOTHING
+
+
+def other_choices(choices: object, most: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The choices at the indexes from 1 to ``most`` - 1, as they stand."""
+    for each in choices if isinstance(choices, list) else ():
+        index = count(each.get("index")) if isinstance(each, dict) else None
+        if index and index < most:
+            yield index, each
 
 
 def rows_of(body: object) -> list[Mapping[str, Any]]:

@@ -19,6 +19,7 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from llama_index.core.llms.llm import LLM
 
 from aideon_core import AsyncClient, Client, Config
+from aideon_core.errors import BadRequest
 from llama_index.llms.aideon.messages import Growing, response, to_messages
 
 if TYPE_CHECKING:
@@ -224,6 +225,12 @@ class AideonLLM(LLM):
         return self._astream_chat(messages, **kwargs)
 
     def _params(self, kwargs: dict[str, Any]) -> Any:
+        if kwargs.get("n") not in (None, 1):
+            raise BadRequest(
+                "LlamaIndex's responses have a place for one answer.",
+                hint="Leave n at 1, or ask an aideon_core.Client for several.",
+                param="n",
+            )
         return {
             "temperature": self.temperature,
             "top_p": self.top_p,

@@ -1,0 +1,1 @@
+"""What an answer may look like, enforced while it is written."""

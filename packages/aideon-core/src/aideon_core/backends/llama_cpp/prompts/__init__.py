@@ -1,0 +1,1 @@
+"""From messages to what a model reads: chat templates, and how models write calls."""
