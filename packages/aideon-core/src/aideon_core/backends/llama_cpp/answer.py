@@ -175,7 +175,7 @@ class Answer:
         self._show(self._transcript.finish())
         calls = self._transcript.calls
         if finish == "stop":
-            self.warnings = self._asked.faults(self._transcript)
+            self.warnings = self._asked.faults(self._transcript.text, calls)
             if calls is not None and calls.calls:
                 finish = "tool_calls"
         self.finish = finish

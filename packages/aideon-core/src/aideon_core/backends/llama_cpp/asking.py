@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from aideon_core.backends.llama_cpp.model import Model
     from aideon_core.backends.llama_cpp.prompts.formats import CallFormat
     from aideon_core.backends.llama_cpp.prompts.template import ChatTemplate
-    from aideon_core.backends.llama_cpp.transcript import Transcript
     from aideon_core.types import Json, Request
 
 
@@ -63,19 +62,19 @@ class Asked:
             self.call_format, {name: self.tools[name]}, parallel=False, flexible=True
         )
 
-    def faults(self, said: Transcript) -> tuple[str, ...]:
+    def faults(self, text: str, calls: CallStream | None) -> tuple[str, ...]:
         """What is wrong with an answer where its form could not be enforced while it was written.
 
         An ``output_type`` is checked by whoever reads it, and is not looked at here.
         """
-        if said.calls is not None and said.calls.calls:
-            wrong = ((call.name, said.calls.invalid(call)) for call in said.calls.calls)
+        if calls is not None and calls.calls:
+            wrong = ((call.name, calls.invalid(call)) for call in calls.calls)
             return tuple(f"The arguments of {name!r}: {fault}" for name, fault in wrong if fault)
         schema = _schema(self.request)
         if schema is None or self.request.output is not None or self.grammar is None:
             return ()
         try:
-            Output.of(schema).read(said.text)
+            Output.of(schema).read(text)
         except InvalidOutput as error:
             return (f"The answer does not fit the response_format: {error.message}",)
         return ()

@@ -14,8 +14,9 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from aideon_core import catalog
-from aideon_core.backends.llama_cpp.engine import Engine, Job, Piece, Sink
+from aideon_core.backends.llama_cpp.engine import Engine
 from aideon_core.backends.llama_cpp.files import gguf
+from aideon_core.backends.llama_cpp.job import Job, Piece, Sink
 from aideon_core.backends.llama_cpp.options import ModelOptions
 from aideon_core.config import Config
 from aideon_core.deadline import Deadline

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from aideon_core.backends.llama_cpp.engine import Job
+    from aideon_core.backends.llama_cpp.job import Job
     from aideon_core.backends.llama_cpp.model import Model
     from aideon_core.backends.llama_cpp.options import ModelOptions
 
