@@ -29,6 +29,11 @@ def open_files() -> int:
     return len(list(FDS.iterdir()))
 
 
+def others(threads: set[threading.Thread]) -> set[threading.Thread]:
+    """The threads that began since; what earlier tests left may end at any time."""
+    return set(threading.enumerate()) - threads
+
+
 def running_tasks() -> int:
     """The tasks of all loops in this process that are not done."""
     gc.collect()
@@ -100,9 +105,9 @@ def test_a_thousand_requests_leave_nothing_behind(chat_body):
     """Threads, loops, streams left half way, faults: no socket, thread or task remains."""
     with LoopbackTogether() as together:  # what is imported on first use is open by then
         httpx2.get(f"{together.base_url}/v1/models", headers=HEADERS)
-    before = open_files(), threading.active_count(), running_tasks()
+    before = open_files(), set(threading.enumerate()), running_tasks()
     with LoopbackTogether() as together:
-        started = open_files(), threading.active_count()
+        started = open_files(), set(threading.enumerate())
         tasks = running_tasks()
         break_things(together)
         with (
@@ -122,8 +127,10 @@ def test_a_thousand_requests_leave_nothing_behind(chat_body):
         # While it still runs: every connection's end has been noticed.
         assert settles(open_files, started[0])
         assert settles(running_tasks, tasks)
-        assert threading.active_count() == started[1]
-    assert (open_files(), threading.active_count(), running_tasks()) == before
+        assert not others(started[1])
+    assert settles(open_files, before[0])
+    assert not others(before[1])
+    assert running_tasks() == before[2]
 
 
 @needs_fds
@@ -144,7 +151,7 @@ def test_a_client_that_goes_ends_what_is_done_for_it(together, chat_body):
 @pytest.mark.parametrize("streams", [1, 30])
 def test_a_server_can_stop_in_the_middle_of_streams(chat_body, streams):
     """stop() ends running streams at once; clients see them break, nothing stays open."""
-    before = open_files(), threading.active_count()
+    before = open_files(), set(threading.enumerate())
     with ExitStack() as stack:
         together = stack.enter_context(LoopbackTogether())
         together.faults.always(faults.Stall(400))
@@ -165,13 +172,13 @@ def test_a_server_can_stop_in_the_middle_of_streams(chat_body, streams):
             with pytest.raises((httpx2.RemoteProtocolError, httpx2.ReadError)):
                 list(each)
     assert settles(open_files, before[0])
-    assert threading.active_count() == before[1]
+    assert not others(before[1])
 
 
 @needs_fds
 def test_many_servers_live_side_by_side(chat_body):
     """Each server has its own port, script and requests, and takes all of it along."""
-    before = open_files(), threading.active_count()
+    before = open_files(), set(threading.enumerate())
     with ExitStack() as stack:
         servers = [stack.enter_context(LoopbackTogether()) for _ in range(20)]
         assert len({server.base_url for server in servers}) == 20
@@ -184,7 +191,7 @@ def test_many_servers_live_side_by_side(chat_body):
         texts = [answer["choices"][0]["message"]["content"] for answer in answers]
         assert texts == [f"server {number}" for number in range(20)]
     assert settles(open_files, before[0])
-    assert threading.active_count() == before[1]
+    assert not others(before[1])
 
 
 @needs_fds
@@ -196,7 +203,7 @@ def test_an_outage_leaves_nothing_behind(together, chat_body):
             pass
         assert httpx2.post(together.base_url + CHAT, json=chat_body, headers=HEADERS).is_success
     assert settles(open_files, before[0])
-    assert threading.active_count() == before[1]
+    assert settles(threading.active_count, before[1])
 
 
 @pytest.mark.parametrize(
