@@ -164,6 +164,14 @@ def test_what_it_cannot_do_is_said_and_not_ignored(client):
         client.chat([{"role": "user", "content": [image]}])
 
 
+def test_a_tool_with_a_broken_schema_is_told_before_anything_is_written(client):
+    """A schema that is none is a BadRequest that names the tool, called or not."""
+    wrong = {"type": "object", "properties": {"city": {"type": "town"}}}
+    tool = {"type": "function", "function": {"name": "weather", "parameters": wrong}}
+    with pytest.raises(BadRequest, match="weather"):
+        next(client.stream("Say hi.", tools=[tool], max_tokens=2))
+
+
 def test_a_damaged_file_says_what_llama_cpp_said(model_file, tmp_path):
     """A GGUF cut short is LoadFailed with the loader's own words."""
     damaged = tmp_path / "damaged.gguf"

@@ -121,7 +121,7 @@ def test_every_abandoned_answer_frees_its_sequence(client):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(cancelled())
-    assert at_once(lambda _: client.chat("Say hi.", max_tokens=2).usage.output_tokens > 0, 4)
+    assert all(at_once(lambda _: client.chat("Say hi.", max_tokens=2).text, 4))
 
 
 @pytest.mark.model
@@ -142,12 +142,11 @@ def test_an_idle_model_leaves_and_comes_back(local_model):
     """After idle_seconds the model is out of memory; the next request loads it again."""
     backend = LlamaCppBackend(str(local_model.path), n_ctx=128, parallel=1, idle_seconds=0.2)
     client = Client(local=backend, cloud=None)
-    first = client.chat("Hi", max_tokens=2, temperature=0)
-    again = client.chat("Hi", max_tokens=2, temperature=0)
-    assert again.usage.cached_tokens > 0 or again.usage.input_tokens < 128
+    client.chat("Hi", max_tokens=2)
+    assert client.chat("Hi", max_tokens=2).usage.cached_tokens > 0
     time.sleep(1.0)
-    later = client.chat("Hi", max_tokens=2, temperature=0)
-    assert later.text == first.text
+    later = client.chat("Hi", max_tokens=2)
+    assert later.text
     assert later.usage.cached_tokens == 0
 
 

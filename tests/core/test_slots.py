@@ -48,9 +48,11 @@ def test_another_conversation_copies_the_beginning_they_share():
 
 def test_the_longest_unused_conversation_makes_room():
     """When every sequence holds a conversation, the one that was used least lately goes."""
-    slots = [slot(0, [1] * 200, used=3), slot(1, [2] * 200, used=1), slot(2, [3] * 200, used=2)]
-    found = place(slots, [7, 8, 9], reproducible=True, batch=BATCH)
-    assert (found.slot.number, found.kept) == (1, 0)
+    for length in (5, 200):
+        turns = [[1] * length, [2] * length, [3] * length]
+        slots = [slot(n, turns[n], used=used) for n, used in enumerate((3, 1, 2))]
+        found = place(slots, [7, 8, 9], reproducible=True, batch=BATCH)
+        assert (found.slot.number, found.kept) == (1, 0)
 
 
 def test_who_shares_a_prompt_being_read_waits_for_it():

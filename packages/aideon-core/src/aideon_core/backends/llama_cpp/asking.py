@@ -128,11 +128,12 @@ def _held(request: Request, tools: Mapping[str, Json], written: CallFormat) -> G
         return form
     flexible = request.prefix is not None
     parallel = request.parallel_tool_calls is not False
-    if choice in (None, "auto") and form is None:
-        return None
     if choice in (None, "auto", "required"):
+        # Made for a free answer too: a tool's broken schema is told before anything is written.
         calls = grammar.calls(written, tools, parallel=parallel, flexible=flexible)
-        return calls if form is None or choice == "required" else grammar.either(calls, form)
+        if choice == "required":
+            return calls
+        return None if form is None else grammar.either(calls, form)
     name = _named(choice)
     if name not in tools:
         raise BadRequest(

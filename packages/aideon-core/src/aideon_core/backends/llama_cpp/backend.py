@@ -14,9 +14,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from aideon_core import catalog
-from aideon_core.backends.llama_cpp.engine import Engine
 from aideon_core.backends.llama_cpp.files import gguf
-from aideon_core.backends.llama_cpp.job import Job, Piece, Sink
 from aideon_core.backends.llama_cpp.options import ModelOptions
 from aideon_core.config import Config
 from aideon_core.deadline import Deadline
@@ -33,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
     from os import PathLike
 
+    from aideon_core.backends.llama_cpp.engine import Engine
+    from aideon_core.backends.llama_cpp.job import Job, Piece, Sink
     from aideon_core.catalog import ModelFile
     from aideon_core.routing import Ability
     from aideon_core.types import Request, Side
@@ -196,6 +196,10 @@ class LlamaCppBackend:
         self.close()
 
     def _submit(self, request: Request, sink: Sink) -> Job:
+        # Threads and queues, which most who import this package never start.
+        from aideon_core.backends.llama_cpp.engine import Engine
+        from aideon_core.backends.llama_cpp.job import Job
+
         if (reason := self.unavailable()) is not None:
             raise reason
         engine = self._engine or Engine.shared(self._options)

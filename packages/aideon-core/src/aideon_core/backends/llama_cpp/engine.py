@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import time
 from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, ClassVar
-from weakref import WeakSet, WeakValueDictionary, finalize
+from typing import TYPE_CHECKING
+from weakref import finalize
 
+from aideon_core.backends.llama_cpp.owners import Shared, end_at_exit
 from aideon_core.backends.llama_cpp.residents import Residents
 from aideon_core.errors import LoadFailed, QueueFull, ServerError
+from aideon_core.forks import forget_with
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 class Engine:
     """A handle on a worker; the model is freed once nobody holds a handle."""
 
-    _live: ClassVar[WeakValueDictionary[ModelOptions, Engine]] = WeakValueDictionary()
-    _lock: ClassVar[threading.Lock] = threading.Lock()
-
     def __init__(self, options: ModelOptions) -> None:
         self._worker = _Worker(options)
         finalize(self, self._worker.stop)
@@ -35,22 +33,12 @@ class Engine:
     @classmethod
     def shared(cls, options: ModelOptions) -> Engine:
         """The engine for these options: one model is in memory once, however many use it."""
-        with cls._lock:
-            engine = cls._live.get(options)
-            if engine is None:
-                engine = cls._live[options] = cls(options)
-            return engine
+        return _engines.of(options)
 
     @classmethod
     def live(cls) -> tuple[ModelOptions, ...]:
         """What is in memory now."""
-        return tuple(cls._live)
-
-    @classmethod
-    def forked(cls) -> None:
-        """Load anew what this process asks for; only a GPU cannot be used after a fork."""
-        kept = {options: engine for options, engine in cls._live.items() if options.n_gpu_layers}
-        cls._live, cls._lock = WeakValueDictionary(kept), threading.Lock()
+        return _engines.live()
 
     def submit(self, job: Job) -> None:
         """Queue a job; the first one loads the model.
@@ -94,7 +82,7 @@ class _Worker:
                 self._thread = threading.Thread(
                     target=self._run, name=f"aideon-{self._options.path.stem}", daemon=True
                 )
-                _workers.add(self)
+                end_at_exit(self)
                 self._thread.start()
         self._come.put(job)
 
@@ -222,23 +210,5 @@ def _stopped() -> ServerError:
 # The weight of the newest answer in what is expected of the next.
 _LEARNS = 0.3
 _residents = Residents()
-_workers: WeakSet[_Worker] = WeakSet()
-_EXIT_SECONDS = 10.0
-
-
-def _forked() -> None:
-    _residents.forget()
-    Engine.forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
-
-
-@atexit.register
-def _stop_all() -> None:
-    # llama.cpp crashes when its memory is torn down under a running thread.
-    for worker in list(_workers):
-        worker.stop()
-    for worker in list(_workers):
-        worker.join(_EXIT_SECONDS)
+forget_with(_residents)
+_engines: Shared[ModelOptions, Engine] = Shared(Engine, lambda options: options.n_gpu_layers != 0)

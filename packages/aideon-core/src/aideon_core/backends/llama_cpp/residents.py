@@ -28,8 +28,7 @@ class Residents:
 
     def __init__(self) -> None:
         self._sizes: dict[Resident, int] = {}
-        # Reentrant, because a finalizer may come here at any moment.
-        self._changed = threading.Condition(threading.RLock())
+        self._changed = threading.Condition()
 
     def enter(self, resident: Resident, size: int, limit: int | None) -> None:
         """Make room for a model, and count it; waits for others that are busy.
@@ -61,7 +60,6 @@ class Residents:
             self._sizes.pop(resident, None)
             self._changed.notify_all()
 
-    def forget(self) -> None:
-        """Begin anew in a process that was forked: nobody survived in it."""
-        # Another thread may have held the lock when the process was forked.
-        self._sizes, self._changed = {}, threading.Condition(threading.RLock())
+    def forked(self) -> None:
+        """Begin anew in a child process; another thread may have held the lock."""
+        self._sizes, self._changed = {}, threading.Condition()

@@ -92,11 +92,10 @@ def place(
     oldest = min(free, key=lambda slot: (bool(slot.tokens), slot.used))
     if donor.answer is None:
         lost = len(donor.tokens) - most
-        if lost == 0 or donor is oldest or (lost <= _CHEAP and oldest.tokens):
+        if lost == 0 or donor is oldest or (lost <= _CHEAP <= most and oldest.tokens):
             return Place(donor, donor, most)
     if most < _CHEAP:
-        kept_there = kept[oldest.number]
-        return Place(oldest, oldest, kept_there)
+        return Place(oldest, oldest, kept[oldest.number])
     return Place(oldest, donor, most)
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
 import threading
 from concurrent.futures import Future
 from decimal import Decimal
 from importlib.util import find_spec
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
-from weakref import WeakSet, WeakValueDictionary, finalize
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from weakref import finalize
 
 from aideon_core.backends.llama_cpp import files
 from aideon_core.backends.llama_cpp.options import ModelOptions
+from aideon_core.backends.llama_cpp.owners import Shared, end_at_exit
 from aideon_core.deadline import Deadline
 from aideon_core.embeddings import Embeddings
 from aideon_core.errors import AideonError, ConfigError, LoadFailed, MissingDependency, ServerError
@@ -180,9 +180,6 @@ class _Job:
 class _Worker:
     """A handle on a thread and the model it owns, which goes when nobody holds the handle."""
 
-    _live: ClassVar[WeakValueDictionary[object, _Worker]] = WeakValueDictionary()
-    _lock: ClassVar = threading.Lock()
-
     def __init__(self, key: _Key) -> None:
         self._process = os.getpid()
         self._file = key[0].path.name
@@ -194,11 +191,12 @@ class _Worker:
     @classmethod
     def shared(cls, key: _Key) -> _Worker:
         """The worker for these options: one model is in memory once, however many use it."""
-        with cls._lock:
-            worker = cls._live.get(key)
-            if worker is None:
-                worker = cls._live[key] = cls(key)
-            return worker
+        return _workers.of(key)
+
+    @classmethod
+    def live(cls) -> tuple[_Key, ...]:
+        """What is in memory now."""
+        return _workers.live()
 
     def submit(self, job: _Job) -> None:
         """Queue a job; the first loads the model.
@@ -223,7 +221,7 @@ class _Thread(threading.Thread):
         self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._key = key
         self._stopping = False
-        _threads.add(self)
+        end_at_exit(self)
 
     def stop(self) -> None:
         """End after the text under way; takes no lock."""
@@ -252,17 +250,7 @@ class _Thread(threading.Thread):
         return Encoder(EncoderOptions(*self._key))
 
 
-_threads: WeakSet[_Thread] = WeakSet()
-_EXIT_SECONDS: Final = 10.0
-
-
-@atexit.register
-def _stop_all() -> None:
-    # llama.cpp crashes when its memory is torn down under a running thread.
-    for thread in list(_threads):
-        thread.stop()
-    for thread in list(_threads):
-        thread.join(_EXIT_SECONDS)
+_workers: Shared[_Key, _Worker] = Shared(_Worker, lambda key: key[0].n_gpu_layers != 0)
 
 
 def _check_number(name: str, value: object) -> None:
