@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import re
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -629,16 +629,11 @@ class TestTemplates:
 
 @pytest.fixture(scope="module")
 def real_source(local_model):
-    llama = pytest.importorskip("llama_cpp.llama_cpp")
-    params = llama.llama_model_default_params()
-    params.vocab_only = True
-    quiet = llama.llama_log_callback(lambda *_: None)
-    llama.llama_log_set(quiet, ctypes.c_void_p(0))
-    model = llama.llama_model_load_from_file(str(local_model.path).encode(), params)
-    try:
-        return llama.llama_model_chat_template(model, None).decode()
-    finally:
-        llama.llama_model_free(model)
+    from aideon_core.backends.llama_cpp.model import Model
+    from aideon_core.backends.llama_cpp.options import ModelOptions
+
+    with closing(Model(ModelOptions(local_model.path), weights=False)) as model:
+        return model.chat_template
 
 
 @pytest.mark.model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -127,3 +128,28 @@ def _ruled_out(
             model=candidate.model,
         )
     return None
+
+
+# A token is about four letters of a language that is written with few of them, and about one
+# character of the others; each turn has a beginning and an end.
+_LETTERS_PER_TOKEN = 4
+_TOKENS_PER_TURN = 4
+_TOKENS_PER_PICTURE = 1000
+
+
+def estimated_tokens(request: Request) -> int:
+    """About how many tokens the prompt of a request has, for whatever model."""
+    count = sum(estimated(json.dumps(tool, ensure_ascii=False)) for tool in request.tools)
+    for message in request.messages:
+        count += _TOKENS_PER_TURN + estimated(message.text)
+        count += sum(estimated(call.name + call.arguments) for call in message.tool_calls)
+        if not isinstance(message.content, str):
+            others = [part for part in message.content if part.get("type") != "text"]
+            count += _TOKENS_PER_PICTURE * len(others)
+    return count
+
+
+def estimated(text: str) -> int:
+    """About how many tokens a text has, for whatever model."""
+    letters = sum(map(str.isascii, text))
+    return -(-letters // _LETTERS_PER_TOKEN) + len(text) - letters

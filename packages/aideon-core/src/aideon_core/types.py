@@ -120,6 +120,21 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of a model; ``None`` stands for what is not.
+
+    ``context_tokens`` is how many tokens prompt and answer may have together,
+    ``output_tokens`` how many the answer alone. ``media`` tells whether it reads images,
+    ``reasoning`` whether it thinks before it answers.
+    """
+
+    context_tokens: int | None = None
+    output_tokens: int | None = None
+    media: bool | None = None
+    reasoning: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """How likely one token of the answer was: natural logarithms of probabilities.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aideon_core.errors import AideonError, ConnectFailed
-from aideon_core.types import Chunk, Completion, ToolCallDelta
+from aideon_core.types import Chunk, Completion, ModelFacts, ToolCallDelta
 from aideon_testing.script import pieces
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class FakeBackend:
         answers: given in order, the last one again and again; errors are raised.
         abilities: what it says it can do beyond plain text.
         unavailable: why it cannot be asked, if it cannot.
+        facts: what it says is known of its model.
 
     Attributes:
         requests: every request it was asked, in order.
@@ -54,6 +55,7 @@ class FakeBackend:
         answers: Sequence[Completion | Cut | AideonError] = (Completion(text="Hello."),),
         abilities: frozenset[Ability] = _ALL,
         unavailable: AideonError | None = None,
+        facts: ModelFacts = ModelFacts(),  # noqa: B008 - frozen
     ) -> None:
         if not answers:
             raise ValueError("A FakeBackend needs at least one answer.")
@@ -61,6 +63,7 @@ class FakeBackend:
         self.side = side
         self.model = model
         self.abilities = abilities
+        self.facts = facts
         self.requests: list[Request] = []
         self.closed = False
         self._answers = tuple(answers)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from aideon_core.embeddings import EmbeddingRequest, Embeddings
     from aideon_core.errors import AideonError
     from aideon_core.routing import Ability
-    from aideon_core.types import Chunk, Completion, Request, Side
+    from aideon_core.types import Chunk, Completion, ModelFacts, Request, Side
 
 
 class ChunkStream(Protocol):
@@ -63,6 +63,11 @@ class Backend(Protocol):
     @property
     def abilities(self) -> frozenset[Ability]:
         """What it can do beyond plain text."""
+        ...
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model; cheap, and loads nothing."""
         ...
 
     def unavailable(self) -> AideonError | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from aideon_core import prices, telemetry
@@ -19,7 +20,7 @@ from aideon_core.config import Config
 from aideon_core.deadline import Deadline
 from aideon_core.errors import ConfigError, ConnectFailed, Offline
 from aideon_core.keys import KeyRing, hidden
-from aideon_core.types import Chunk, Completion
+from aideon_core.types import Chunk, Completion, ModelFacts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -79,8 +80,7 @@ class OpenAICompatibleBackend:
         self.model, self._where = model, ""
         self._host = hosts.named(host) if isinstance(host, str) else host
         config = config or Config.load()
-        if not model:
-            raise ConfigError("The cloud model has no name.", hint="Try 'openai/gpt-oss-20b'.")
+        _checked_model(model)
         _check_timeout(timeout)
         self.name = self._host.name
         self.abilities: frozenset[Ability] = self._host.abilities
@@ -98,6 +98,28 @@ class OpenAICompatibleBackend:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r}, base_url={self._where!r})"
+
+    @property
+    def facts(self) -> ModelFacts:
+        """Nothing: such a server does not tell."""
+        return ModelFacts()
+
+    def of_model(self, model: str) -> Self:
+        """Another model of the same server, on the same keys, connections and settings.
+
+        Args:
+            model: its id, as the server names it.
+
+        Raises:
+            ConfigError: the model has no name.
+        """
+        twin = copy.copy(self)
+        twin.__dict__.update(
+            model=_checked_model(model),
+            _sender=self._sender.of_model(model),
+            _holds_calls=wire.streams_corrupt_calls(model),
+        )
+        return twin
 
     def unavailable(self) -> AideonError | None:
         """Offline when the cloud is switched off, MissingKey when there is no key."""
@@ -356,6 +378,12 @@ class _AsyncStream:
 
     async def aclose(self) -> None:
         await self._response.aclose()
+
+
+def _checked_model(model: str) -> str:
+    if not model:
+        raise ConfigError("The cloud model has no name.", hint="Try 'openai/gpt-oss-20b'.")
+    return model
 
 
 def _check_timeout(timeout: object) -> None:

@@ -54,6 +54,10 @@ class Sender:
         self._model_rests = KeyState()
         self._resting = threading.Lock()
 
+    def of_model(self, model: str) -> Sender:
+        """A sender of requests to another model: the same channel, the same keys."""
+        return Sender(lambda: self.channel, self._ring, self._host, model)
+
     @property
     def channel(self) -> Channel:
         """The way to the server."""

@@ -14,6 +14,7 @@ from aideon_core.config import Config
 from aideon_core.errors import ConfigError, MissingDependency
 from aideon_core.keys import hidden
 from aideon_core.per_loop import PerLoop
+from aideon_core.types import ModelFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +74,13 @@ class TogetherBackend(OpenAICompatibleBackend):
         self._sdk: together.Together | None = None
         self._async_sdks = PerLoop(lambda: self._made().awaiting(*self._shared()))
         self._making = threading.Lock()
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What the catalogue knows of the model."""
+        from aideon_core.catalog.hosted import TOGETHER
+
+        return TOGETHER.get(self.model, ModelFacts())
 
     def sdk(self) -> together.Together:
         """The official SDK's client, on the same keys, address and accounting.

@@ -14,7 +14,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from aideon_core import catalog
-from aideon_core.backends.llama_cpp.files import gguf
+from aideon_core.backends.llama_cpp.files import gguf, trained_context
 from aideon_core.backends.llama_cpp.options import ModelOptions
 from aideon_core.config import Config
 from aideon_core.deadline import Deadline
@@ -25,12 +25,13 @@ from aideon_core.errors import (
     NotPulled,
     TimedOut,
 )
-from aideon_core.types import Chunk, Completion
+from aideon_core.types import Chunk, Completion, ModelFacts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
     from os import PathLike
 
+    from aideon_core.backends.llama_cpp.counting import Counter
     from aideon_core.backends.llama_cpp.engine import Engine
     from aideon_core.backends.llama_cpp.job import Job, Piece, Sink
     from aideon_core.catalog import ModelFile
@@ -122,12 +123,25 @@ class LlamaCppBackend:
             memory_limit=None if limit is None else int(limit * _GIGABYTE),
         )
         self._chat_template = chat_template
+        self._facts: ModelFacts | None = None
         self._engine: Engine | None = None
 
     @property
     def path(self) -> Path:
         """Where the model's file is, or will be once it is pulled."""
         return self._options.path
+
+    @property
+    def facts(self) -> ModelFacts:
+        """The context that requests get: ``n_ctx``, or less where the model cannot do more."""
+        if self._facts is None:
+            trained = trained_context(self.path)
+            tokens = min(trained or self._options.n_ctx, self._options.n_ctx)
+            facts = ModelFacts(tokens, tokens, media=False)
+            if trained is None:
+                return facts
+            self._facts = facts
+        return self._facts
 
     @property
     def engine(self) -> Engine | None:
@@ -186,6 +200,30 @@ class LlamaCppBackend:
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         return _AsyncStream(self, self._submit(request, sink), pieces, request.deadline)
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of a text, by the model's vocabulary; loads no weights.
+
+        Raises:
+            AideonError: the file is not here, or llama.cpp cannot read it.
+        """
+        return self._counter().tokens(text)
+
+    def count_tokens(self, request: Request) -> int:
+        """How many tokens the prompt of a request has; loads no weights.
+
+        Raises:
+            AideonError: the file is not here, llama.cpp cannot read it, or its template
+                refuses the messages.
+        """
+        return self._counter().count(request, self._chat_template)
+
+    def _counter(self) -> Counter:
+        from aideon_core.backends.llama_cpp.counting import counter
+
+        if (reason := self.unavailable()) is not None:
+            raise reason
+        return counter(self.path)
 
     def close(self) -> None:
         """Give the model up; it is freed once no other backend uses it."""

@@ -29,16 +29,21 @@ _MERGES_WITH_NOTHING = b"\x01"
 class Model:
     """A model's weights in memory. Not safe across threads.
 
+    Args:
+        options: how to load it.
+        weights: whether to load more than the vocabulary.
+
     Raises:
         LoadFailed: llama.cpp cannot load the file.
     """
 
-    def __init__(self, options: ModelOptions) -> None:
+    def __init__(self, options: ModelOptions, *, weights: bool = True) -> None:
         llama.llama_backend_init()
         llama.llama_log_set(_on_log, ctypes.c_void_p(0))
         _recent.clear()
         params = llama.llama_model_default_params()
         params.n_gpu_layers = options.n_gpu_layers
+        params.vocab_only = not weights
         if options.main_gpu is not None:
             params.split_mode = llama.LLAMA_SPLIT_MODE_NONE
             params.main_gpu = options.main_gpu
@@ -136,6 +141,10 @@ class Model:
             else:
                 tokens += self._tokens_after(text, parse_special=special)
         return tokens
+
+    def text_tokens(self, text: str) -> list[int]:
+        """The tokens of a text that is part of a longer one; none of it is a control token."""
+        return self._tokens_after(text.encode("utf-8"), parse_special=False)
 
     def _tokens_after(self, text: bytes, *, parse_special: bool) -> list[int]:
         """The tokens of a text that goes on from another."""

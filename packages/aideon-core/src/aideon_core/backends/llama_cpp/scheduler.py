@@ -12,7 +12,7 @@ from aideon_core.backends.llama_cpp.asking import Asked, ask
 from aideon_core.backends.llama_cpp.context import Context
 from aideon_core.backends.llama_cpp.prompts.template import ChatTemplate
 from aideon_core.backends.llama_cpp.slots import Slot, place
-from aideon_core.errors import AideonError, ContextTooLong, NoChatTemplate
+from aideon_core.errors import AideonError, ContextTooLong
 from aideon_core.types import Chunk, Usage
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Scheduler:
         self._slots = [Slot(number) for number in range(self._context.n_seq)]
         self._tasks: dict[int, _Task] = {}
         self._waiting: deque[_Task] = deque()
-        self._templates: dict[str, ChatTemplate] = {}
+        self._templates: dict[str | None, ChatTemplate] = {}
         self._given = 0
         self._wide = 1 if options.n_gpu_layers else _WIDE_ON_CPU
 
@@ -105,16 +105,11 @@ class Scheduler:
             )
 
     def _template(self, override: str | None) -> ChatTemplate:
-        source = override or self._model.chat_template
-        if not source:
-            raise NoChatTemplate(
-                f"{self._options.path.name!r} carries no chat template, so it is probably a base "
-                "model that was not trained to chat.",
-                hint="Use an instruct model, or pass chat_template= with a Jinja template.",
+        if override not in self._templates:
+            self._templates[override] = ChatTemplate.of(
+                self._model, override, name=self._options.path.name
             )
-        if source not in self._templates:
-            self._templates[source] = ChatTemplate(source, bos=self._model.bos, eos=self._model.eos)
-        return self._templates[source]
+        return self._templates[override]
 
     def step(self) -> None:
         """Read a piece of one prompt, and write a little of every answer."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from jinja2.nodes import Node
     from jinja2.parser import Parser
 
+    from aideon_core.backends.llama_cpp.model import Model
     from aideon_core.types import Json, Message
 
 # No template and no prompt that a context could hold comes near.
@@ -106,6 +107,26 @@ class ChatTemplate:
             self._none = {}
         self._opening = self._missing_opening()
         self._supports: dict[bool, Support] = {}
+
+    @classmethod
+    def of(cls, model: Model, override: str | None, *, name: str) -> ChatTemplate:
+        """The template to use for a model: its own, or one that comes before it.
+
+        Args:
+            model: whose file may carry one.
+            override: the source of another.
+            name: what to call the file.
+
+        Raises:
+            NoChatTemplate: there is none, or the source is no template.
+        """
+        if source := override or model.chat_template:
+            return cls(source, bos=model.bos, eos=model.eos)
+        raise NoChatTemplate(
+            f"{name!r} carries no chat template, so it is probably a base model that was not "
+            "trained to chat.",
+            hint="Use an instruct model, or pass chat_template= with a Jinja template.",
+        )
 
     def render(
         self,
