@@ -88,9 +88,9 @@ def test_importing_the_core_loads_no_model_runtime_and_no_framework(core):
 
 
 def test_importing_the_core_stays_small(core):
-    """The core imports within 45 MB and 250 modules."""
+    """The core imports within 45 MB and 260 modules."""
     assert core["rss"] < 45_000_000
-    assert len(core["modules"]) < 250
+    assert len(core["modules"]) < 260
 
 
 def test_importing_the_core_reads_code_and_nothing_else(core):

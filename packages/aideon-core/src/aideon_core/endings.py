@@ -44,6 +44,8 @@ def _reason(decision: Decision, attempts: Sequence[Attempt], answered: Candidate
     why = ", ".join(causes)
     if answered is None:
         return why or "no backend is configured"
+    if any(attempt.characters for attempt in attempts):
+        return f"{answered.name} went on with the answer: {why}"
     if failed.keys() - {answered.name}:
         return f"fell back to {answered.name}: {why}"
     if failed:
@@ -55,10 +57,11 @@ def _reason(decision: Decision, attempts: Sequence[Attempt], answered: Candidate
 
 
 def broken_off(
-    error: AideonError, delivered: Completion, attempt: Attempt, route: Route
+    error: AideonError, delivered: Completion, attempts: Sequence[Attempt], route: Route
 ) -> AideonError:
     """The error that ends a stream of which something was delivered."""
     partial = replace(delivered, route=route)
+    attempt = next(each for each in reversed(attempts) if each.error is error)
     if isinstance(error, InvalidOutput):
         error.completion, error.route = partial, route
         return error

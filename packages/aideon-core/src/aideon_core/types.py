@@ -161,7 +161,9 @@ class Attempt:
     """One call to one backend.
 
     ``seconds`` is the whole call, ``first_token_seconds`` the wait for the first piece of
-    a streamed answer (``None`` when nothing came, or the call was not streamed).
+    a streamed answer (``None`` when nothing came, or the call was not streamed). Where a stream
+    broke, ``characters`` is how much of its text the caller has: the place of the seam, if
+    another one went on with it.
     """
 
     backend: str
@@ -170,6 +172,7 @@ class Attempt:
     seconds: float
     first_token_seconds: float | None = None
     error: AideonError | None = None
+    characters: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +217,8 @@ class Route:
                 if attempt.error
                 else "answered"
             )
+            if attempt.characters:
+                outcome += f" It broke after {attempt.characters} characters."
             lines.append(
                 f"  {number}. {attempt.backend} ({attempt.model}): "
                 f"{outcome} ({attempt.seconds:.2f} s{wait})"
