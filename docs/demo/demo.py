@@ -14,7 +14,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any
 
 # CrewAI reads these when it is imported; without them it reports to its makers.
 os.environ |= {
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aideon_core import Stream
-    from aideon_core.request import ChatParams, Messages
+    from aideon_core.request import Messages
 
 TEXT = Path(__file__).parents[1] / "concepts" / "routing.md"
 SCENES = {
@@ -60,12 +60,12 @@ class Recorder:
         recorder, framework = self, self.framework
 
         class Recorded(Client):
-            def chat(self, messages: Messages, **params: Unpack[ChatParams]) -> Completion:
+            def chat(self, messages: Messages, **params: Any) -> Completion:
                 answer = super().chat(messages, **params)
                 recorder.answers.append((framework, scene, answer))
                 return answer
 
-            def stream(self, messages: Messages, **params: Unpack[ChatParams]) -> Stream:
+            def stream(self, messages: Messages, **params: Any) -> Stream:
                 stream = super().stream(messages, **params)
                 recorder.answers.append((framework, scene, stream))
                 return stream

@@ -250,3 +250,16 @@ class TestCounting:
         """Counting checks its arguments as asking does."""
         with pytest.raises(BadRequest):
             over().count_tokens([])
+
+
+def test_a_model_known_to_be_blind_is_shown_no_picture():
+    """A picture goes to the model that reads it, and not to one that would guess."""
+    blind = FakeBackend("blind", side="cloud", facts=ModelFacts(media=False))
+    seeing = FakeBackend("seeing", side="cloud", facts=ModelFacts(media=True))
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    answer = Client(local=None, cloud=[blind, seeing]).chat(
+        [{"role": "user", "content": [picture]}]
+    )
+    assert answer.route.backend == "seeing"
+    assert "read images" in str(answer.route.considered[0].ruled_out)
+    assert blind.requests == []

@@ -18,6 +18,7 @@ from aideon_core.types import Chunk, Completion, Message, Route, TokenLogprob, T
 
 if TYPE_CHECKING:
     from aideon_core.backends.llama_cpp.embedding.embedder import LlamaCppEmbedder
+    from aideon_core.cache import Cache
     from aideon_core.embeddings import EmbeddingModel, Embeddings
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ __all__ = [
     "AideonError",
     "AsyncClient",
     "AsyncStream",
+    "Cache",
     "Chunk",
     "Client",
     "Completion",
@@ -47,8 +49,9 @@ __all__ = [
     "tool",
 ]
 
-# Programs that embed nothing import nothing for it.
+# Programs that embed or keep nothing import nothing for it.
 _LATER = {
+    "Cache": "cache",
     "EmbeddingModel": "embeddings",
     "Embeddings": "embeddings",
     "LlamaCppEmbedder": "backends.llama_cpp.embedding.embedder",

@@ -12,14 +12,17 @@ from aideon_core.streams import AsyncStream, Stream
 from aideon_core.types import Chunk, Completion
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
+    from aideon_core.backends.base import Backend
+    from aideon_core.client_base import CacheUse
     from aideon_core.embeddings import Embeddings, EmbedParams
     from aideon_core.policy import Policy
     from aideon_core.request import ChatParams, Messages
     from aideon_core.tools.running import OnError, ToolRun
+    from aideon_core.types import Request
 
 
 class Client(ClientBase):
@@ -41,6 +44,8 @@ class Client(ClientBase):
         timeout: the longest wait for the cloud's next byte, in seconds.
         max_retries: how often the last side left is asked again after a failure that may
             pass; 2 when not given.
+        cache: where answers are kept for equal calls: the path of a file, ``":memory:"``,
+            True for a file in the settings' home, or a Cache. None keeps nothing.
         config: settings to use instead of the environment's.
 
     Raises:
@@ -53,6 +58,7 @@ class Client(ClientBase):
         *,
         model: str | None = None,
         policy: str | Policy | None = None,
+        cache: CacheUse = None,
         **params: Unpack[ChatParams],
     ) -> Completion:
         """Answer a prompt or a conversation.
@@ -62,6 +68,8 @@ class Client(ClientBase):
             model: the one model that this call may go to, of the client or another: a
                 catalogue id, the path of a ``.gguf`` file, or a model of the client's cloud.
             policy: the rule for this call instead of the client's.
+            cache: False goes past the client's cache, ``"refresh"`` asks anew and keeps the
+                new answer.
             **params: OpenAI's parameters; see ChatParams. With ``output_type`` the answer is
                 read as that type, into the completion's ``value``.
 
@@ -71,8 +79,7 @@ class Client(ClientBase):
             AideonError: nobody could answer; ``error.route`` tells why.
         """
         request = requests.build(messages, **params)
-        backends = self._asked(model)
-        *_, last = drive(self._plan(request, backends, policy, stream=False), backends)
+        *_, last = self._items(request, self._asked(model), policy, cache)
         assert isinstance(last, Completion)
         return last
 
@@ -82,6 +89,7 @@ class Client(ClientBase):
         *,
         model: str | None = None,
         policy: str | Policy | None = None,
+        cache: CacheUse = None,
         **params: Unpack[ChatParams],
     ) -> Stream:
         """Answer in pieces, as they come; arguments and errors as for ``chat``.
@@ -91,9 +99,8 @@ class Client(ClientBase):
         ``output_type`` raises InvalidOutput from it: what was shown cannot be taken back, so
         it is not asked for again.
         """
-        request = requests.build(messages, **params)
-        stop, backends = Stop(), self._asked(model)
-        items = drive(self._plan(request, backends, policy, stream=True), backends, stop)
+        request, stop = requests.build(messages, **params), Stop()
+        items = self._items(request, self._asked(model), policy, cache, stop)
         return Stream(items, stop, request)
 
     def run_tools(
@@ -104,6 +111,7 @@ class Client(ClientBase):
         on_error: OnError = "tell",
         model: str | None = None,
         policy: str | Policy | None = None,
+        cache: CacheUse = None,
         **params: Unpack[ChatParams],
     ) -> ToolRun:
         """Answer with the help of tools: ask, run the calls, tell the results, ask again.
@@ -117,6 +125,7 @@ class Client(ClientBase):
             on_error: who hears of a tool's exception: ``"tell"`` the model, or ``"raise"``.
             model: the one model that is asked; see ``chat``.
             policy: the rule for these calls instead of the client's.
+            cache: how they use the client's cache; see ``chat``.
             **params: the parameters of ``chat``; ``tools`` holds functions and Tool values. A
                 ``tool_choice`` that forces a call holds for the first round; ``deadline``
                 bounds all rounds together, and cuts no tool short.
@@ -127,7 +136,7 @@ class Client(ClientBase):
             AideonError: as for ``chat``.
         """
         loop = self._loop(messages, params, max_rounds, on_error)
-        ask = partial(self.chat, model=model, policy=policy)
+        ask = partial(self.chat, model=model, policy=policy, cache=cache)
         while calls := loop.take(ask(loop.messages, **loop.params())):
             loop.answer(calls, loop.run(calls))
         return loop.result()
@@ -154,6 +163,29 @@ class Client(ClientBase):
         for backend in self._opened():
             backend.close()
         self.space.close()
+        if self.cache is not None:
+            self.cache.close()
+
+    def _items(
+        self,
+        request: Request,
+        backends: Mapping[str, Backend],
+        policy: str | Policy | None,
+        cache: CacheUse,
+        stop: Stop | None = None,
+    ) -> Iterator[Chunk | Completion]:
+        """What comes of a call, from the cache or by its plan; with ``stop`` in pieces."""
+        stream = stop is not None
+
+        def ask(request: Request) -> Iterator[Chunk | Completion]:
+            return drive(self._plan(request, backends, policy, stream=stream), backends, stop)
+
+        question = self._question(request, backends, policy, cache, stream=stream)
+        if question is None:
+            return ask(request)
+        from aideon_core.cache.serving import served
+
+        return served(question, ask, stop or Stop())
 
     def __enter__(self) -> Self:
         return self
@@ -176,12 +208,13 @@ class AsyncClient(ClientBase):
         *,
         model: str | None = None,
         policy: str | Policy | None = None,
+        cache: CacheUse = None,
         **params: Unpack[ChatParams],
     ) -> Completion:
         """Answer a prompt or a conversation; see Client.chat."""
-        request, backends = requests.build(messages, **params), self._asked(model)
-        plan = self._plan(request, backends, policy, stream=False)
-        *_, last = [item async for item in adrive(plan, backends)]
+        request = requests.build(messages, **params)
+        items = self._items(request, self._asked(model), policy, cache)
+        *_, last = [item async for item in items]
         assert isinstance(last, Completion)
         return last
 
@@ -191,12 +224,12 @@ class AsyncClient(ClientBase):
         *,
         model: str | None = None,
         policy: str | Policy | None = None,
+        cache: CacheUse = None,
         **params: Unpack[ChatParams],
     ) -> AsyncStream:
         """Answer in pieces, as they come; iterate with ``async for``. See Client.stream."""
-        request = requests.build(messages, **params)
-        stop, backends = Stop(), self._asked(model)
-        items = adrive(self._plan(request, backends, policy, stream=True), backends, stop)
+        request, stop = requests.build(messages, **params), Stop()
+        items = self._items(request, self._asked(model), policy, cache, stop)
         return AsyncStream(items, stop, request)
 
     async def run_tools(
@@ -207,6 +240,7 @@ class AsyncClient(ClientBase):
         on_error: OnError = "tell",
         model: str | None = None,
         policy: str | Policy | None = None,
+        cache: CacheUse = None,
         **params: Unpack[ChatParams],
     ) -> ToolRun:
         """Answer with the help of tools; see Client.run_tools.
@@ -215,7 +249,7 @@ class AsyncClient(ClientBase):
         a thread runs on to its end all the same.
         """
         loop = self._loop(messages, params, max_rounds, on_error)
-        ask = partial(self.chat, model=model, policy=policy)
+        ask = partial(self.chat, model=model, policy=policy, cache=cache)
         while calls := loop.take(await ask(loop.messages, **loop.params())):
             loop.answer(calls, await loop.arun(calls))
         return loop.result()
@@ -232,6 +266,29 @@ class AsyncClient(ClientBase):
         for backend in self._opened():
             await backend.aclose()
         await self.space.aclose()
+        if self.cache is not None:
+            await self.cache.aclose()
+
+    def _items(
+        self,
+        request: Request,
+        backends: Mapping[str, Backend],
+        policy: str | Policy | None,
+        cache: CacheUse,
+        stop: Stop | None = None,
+    ) -> AsyncIterator[Chunk | Completion]:
+        """What comes of a call, from the cache or by its plan; with ``stop`` in pieces."""
+        stream = stop is not None
+
+        def ask(request: Request) -> AsyncIterator[Chunk | Completion]:
+            return adrive(self._plan(request, backends, policy, stream=stream), backends, stop)
+
+        question = self._question(request, backends, policy, cache, stream=stream)
+        if question is None:
+            return ask(request)
+        from aideon_core.cache.serving import aserved
+
+        return aserved(question, ask, stop or Stop())
 
     async def __aenter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Unpack
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, Unpack
 
 from aideon_core import request as requests
 from aideon_core import routing
@@ -19,6 +19,7 @@ from aideon_core.routing import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from os import PathLike
     from typing import Self
 
     from together import AsyncTogether, Together
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from aideon_core.backends.base import Backend
     from aideon_core.backends.embedders import EmbeddingTarget
     from aideon_core.backends.targets import Target
+    from aideon_core.cache import Cache
+    from aideon_core.cache.serving import Question
     from aideon_core.keys import Keys
     from aideon_core.request import ChatParams, Messages
     from aideon_core.tools.running import Loop, OnError
@@ -36,6 +39,8 @@ class _Unset:
     def __repr__(self) -> str:
         return "the configured default"
 
+
+CacheUse: TypeAlias = Literal["refresh"] | bool | None
 
 UNSET: Final = _Unset()
 _MOST_OTHERS: Final = 32
@@ -48,6 +53,7 @@ class ClientBase:
         backends: who may be asked, by name, in the order given: the local ones first.
         policy: the rule for choosing among them.
         space: what ``embed`` embeds with.
+        cache: the answers given before, None where none are kept.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only, all optional
@@ -61,6 +67,7 @@ class ClientBase:
         base_url: str | None = None,
         timeout: float | None = None,
         max_retries: int | None = None,
+        cache: Cache | str | PathLike[str] | bool | None = None,
         config: Config | None = None,
     ) -> None:
         from aideon_core.backends.embedders import DEFAULT, space_of
@@ -69,6 +76,7 @@ class ClientBase:
         # Named at once: a traceback from here shows the client.
         self.backends: dict[str, Backend] = {}
         self.policy = named("local-first")
+        self.cache: Cache | None = None
         self._config = config = config or Config.load()
         # Backends of models that single calls asked for, by what they called them.
         self._others: dict[str, dict[str, Backend]] = {}
@@ -92,13 +100,16 @@ class ClientBase:
         )
         if not self.backends and not self.space.embedders:
             raise ConfigError("There is no backend to ask.", hint="Give local=, cloud=, or both.")
+        if cache is not None:
+            from aideon_core.cache import Cache
+
+            self.cache = Cache.of(cache, config)
 
     @classmethod
     def sharing(cls, other: ClientBase) -> Self:
         """A client with the other's backends and policy: its blocking or awaiting twin."""
         twin = cls.__new__(cls)
-        twin.policy, twin.backends, twin.space = other.policy, other.backends, other.space
-        twin._config, twin._others = other._config, other._others
+        twin.__dict__.update(other.__dict__)
         return twin
 
     def words(
@@ -230,10 +241,41 @@ class ClientBase:
         stream: bool,
     ) -> Plan:
         candidates = [
-            Candidate(name, b.side, b.model, b.abilities, b.unavailable())
-            for name, b in backends.items()
+            Candidate.of(name, backend, backend.unavailable()) for name, backend in backends.items()
         ]
         return self._ruled(policy).plan(request, candidates, stream=stream)
+
+    def _question(
+        self,
+        request: Request,
+        backends: Mapping[str, Backend],
+        policy: str | Policy | None,
+        cache: CacheUse,
+        *,
+        stream: bool,
+    ) -> Question | None:
+        """The call as the cache sees it; None where it goes past the cache."""
+        if cache not in (None, True, False, "refresh"):
+            raise ConfigError(
+                f"cache= is {cache!r}.", hint="A call takes True, False, 'refresh' or None."
+            )
+        if cache and self.cache is None:
+            raise ConfigError(
+                f"cache= is {cache!r}, and this client keeps no answers.",
+                hint="Give the client a cache=.",
+            )
+        if self.cache is None or cache is False:
+            return None
+        from aideon_core.cache.serving import question
+
+        return question(
+            cache=self.cache,
+            policy=self._ruled(policy),
+            request=request,
+            backends=backends,
+            stream=stream,
+            refresh=cache == "refresh",
+        )
 
     def _ruled(self, policy: str | Policy | None) -> Policy:
         if policy is None:

@@ -125,7 +125,9 @@ def _with_output(request: Request, output_type: object) -> Request:
     output = Output.of(output_type)
     return replace(
         request,
-        messages=output.instruct(request.messages),
+        messages=output.instruct(
+            request.messages, or_calls=bool(request.tools) and request.tool_choice != "none"
+        ),
         response_format=output.response_format(),
         output=output,
     )
@@ -283,12 +285,21 @@ def _content(content: object, where: str) -> str | tuple[Json, ...]:
             if part.get("type") == "text":
                 _encodable(part.get("text"), where, f"{where}.content")
         if all(isinstance(part.get("type"), str) for part in parts):
-            return tuple(parts)
+            return _read(tuple(parts), where)
     raise BadRequest(
         f"{where} has content that is neither text nor a list of content parts: {content!r}.",
         hint='A part is an object such as {"type": "text", "text": "..."}.',
         param=f"{where}.content",
     )
+
+
+def _read(parts: tuple[Json, ...], where: str) -> tuple[Json, ...]:
+    if all(part["type"] != "file" for part in parts):
+        return parts
+    # Few messages have files, and reading them takes modules of its own.
+    from aideon_core import documents
+
+    return documents.as_text(parts, where)
 
 
 def _encodable(text: object, where: str, param: str) -> str:

@@ -27,6 +27,9 @@ _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _FENCE: Final = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
 
 
+_CALLS_FIRST = "Call tools before you answer where they help. "
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Output:
     """The form of an answer; ``Output.of`` makes one, and the same one for the same type.
@@ -101,15 +104,23 @@ class Output:
             + json.dumps(self.schema, ensure_ascii=False)
         )
 
-    def instruct(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """The messages with the instruction: at the end of a leading system message, or as one."""
+    def instruct(
+        self, messages: Sequence[Message], *, or_calls: bool = False
+    ) -> tuple[Message, ...]:
+        """The messages with the instruction: at the end of a leading system message, or as one.
+
+        Args:
+            messages: the conversation.
+            or_calls: whether the model may call tools instead.
+        """
+        told = f"{_CALLS_FIRST}{self.instruction}" if or_calls else self.instruction
         first, *rest = messages
         if first.role != "system":
-            return (Message("system", self.instruction), *messages)
+            return (Message("system", told), *messages)
         if isinstance(first.content, str):
-            content: str | tuple[Json, ...] = f"{first.content}\n\n{self.instruction}"
+            content: str | tuple[Json, ...] = f"{first.content}\n\n{told}"
         else:
-            content = (*first.content, {"type": "text", "text": self.instruction})
+            content = (*first.content, {"type": "text", "text": told})
         return (replace(first, content=content), *rest)
 
     def read(self, text: str, *, cut: bool = False) -> Any:  # noqa: ANN401 - of the output type
