@@ -8,6 +8,7 @@ from langchain_core import exceptions
 from aideon_core import AideonError, Client, Completion, errors
 from aideon_testing import Cut, Failure, FakeBackend
 from langchain_aideon import ChatAideon
+from langchain_aideon.errors import translated
 
 _MATCHES = [
     (Failure.invalid_key(), errors.AuthError, exceptions.ModelAuthenticationError),
@@ -89,3 +90,25 @@ def test_a_mistyped_parameter_is_named(chat_over, together):
     with pytest.raises(AideonError, match="Did you mean 'temperature'"):
         chat_over().invoke("Hello?", temprature=0)
     assert not together.requests
+
+
+def _kinds(kind):
+    return [kind, *(each for below in kind.__subclasses__() for each in _kinds(below))]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind
+        for root in (errors.BackendError, errors.Ineligible, errors.StreamInterrupted)
+        for kind in _kinds(root)
+        if kind.__module__ == "aideon_core.errors"
+        and kind not in (errors.BackendError, errors.Ineligible)
+    ],
+)
+def test_whatever_a_model_raises_is_a_model_error(kind):
+    """One except clause for ModelError catches every error that a call can end with."""
+    with pytest.raises(exceptions.ModelError) as raised, translated():
+        raise kind("Something.", hint="Do this.", backend="together")
+    assert isinstance(raised.value, kind)
+    assert (raised.value.hint, raised.value.backend) == ("Do this.", "together")

@@ -33,5 +33,28 @@ class TestChatAideonStandard(ChatModelUnitTests):
         return _MODELS
 
     @property
+    def model_override_value(self):
+        return "openai/gpt-oss-20b"
+
+    @property
     def init_from_env_params(self):
         return {"TOGETHER_API_KEY": "from-env"}, _MODELS, {"api_key": "from-env"}
+
+
+class TestSeveralModelsStandard(TestChatAideonStandard):
+    """A ChatAideon of several models a side is no less one."""
+
+    @property
+    def chat_model_params(self):
+        return {
+            "local": ["qwen2.5-coder-0.5b-instruct"],
+            "cloud": ["meta-llama/Llama-3.3-70B-Instruct-Turbo", "openai/gpt-oss-20b"],
+            "policy": "cloud-first",
+            "n_ctx": 4096,
+            "top_k": 40,
+            "logit_bias": {7: 1.0},
+        }
+
+    @property
+    def init_from_env_params(self):
+        return {"TOGETHER_API_KEY": "from-env"}, self.chat_model_params, {"api_key": "from-env"}

@@ -4,55 +4,117 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from weakref import WeakValueDictionary, finalize
 
-from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.load.load import ALL_SERIALIZABLE_MAPPINGS
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.utils import secret_from_env
-from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
+from langchain_core.rate_limiters import BaseRateLimiter  # noqa: TC002 - pydantic reads it
+from pydantic import BeforeValidator, Field, SecretStr
 
 from aideon_core import AsyncClient, Client, Config
-from aideon_core.errors import BadRequest
-from langchain_aideon.errors import translated
-from langchain_aideon.messages import PROVIDER, from_chunk, from_completion, to_messages
+from aideon_core.backends import hosts
+from aideon_core.backends.llama_cpp import LlamaCppBackend
+from aideon_core.config import variable
+from aideon_core.errors import ConfigError
+from langchain_aideon.chat.base import ClientChatModel
+from langchain_aideon.chat.limiting import LimitedAsyncClient, LimitedClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import Mapping
+    from typing import Self
 
-    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-    from langchain_core.language_models import LangSmithParams, LanguageModelInput
-    from langchain_core.messages import AIMessage, BaseMessage
-    from langchain_core.runnables import Runnable
-    from langchain_core.tools import BaseTool
-
-    from aideon_core import Chunk, Completion
-
-_TOOL_CHOICES = frozenset({"auto", "none", "required"})
+    from langchain_core.language_models import LangSmithParams
 
 
-class ChatAideon(BaseChatModel):
+def _plain(target: object) -> object:
+    if isinstance(target, list | tuple):
+        return [_plain(each) for each in target]
+    return fspath(target) if isinstance(target, PathLike) else target
+
+
+class _OfEnvironment(SecretStr):
+    """Together's key as the environment had it; the core reads it anew for each call."""
+
+
+def _hosts(cloud: object) -> list[hosts.Host]:
+    models = cloud if isinstance(cloud, list) else [cloud]
+    return [hosts.split(each)[0] for each in models if isinstance(each, str)]
+
+
+def _default_key(fields: Mapping[str, Any]) -> SecretStr | None:
+    """Together's key, where nobody else would be sent it."""
+    key = variable("TOGETHER_API_KEY")
+    elsewhere = [each for each in _hosts(fields.get("cloud")) if each.name != "together"]
+    return _OfEnvironment(key) if key and not elsewhere else None
+
+
+_Targets = Annotated[str | list[str] | None, BeforeValidator(_plain)]
+
+# What a client is made of, of the fields.
+_WORDS: Final = ("local", "cloud", "policy", "api_key", "base_url", "timeout", "max_retries")
+_SAMPLING: Final = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "max_tokens",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "n",
+    "logprobs",
+    "top_logprobs",
+    "deadline",
+)
+# Models of the same words share connections and keys' pauses: LangChain makes a model anew
+# for each call of configurable_fields.
+_clients: Final[WeakValueDictionary[tuple[Any, ...], Client]] = WeakValueDictionary()
+
+
+class ChatAideon(ClientChatModel):
     """Answers from a local model when it can and from Together AI when it must.
 
-    Nothing is loaded and nothing is connected before the first message.
+    Nothing is loaded and nothing is connected before the first message. Every parameter of
+    the answer may be given to a call, or bound, as well; so may ``model=``, the one model
+    that the call may go to, and ``policy=``.
 
     Args:
-        local: a catalogue id, the path of a ``.gguf`` file, or None for no local side.
-        cloud: a Together model id, or None for no cloud side.
+        local: a catalogue id, the path of a ``.gguf`` file, or None for no local side. A list
+            of them is several models, asked in that order.
+        cloud: a Together model id, ``"host:model"`` for another host, or None for no cloud
+            side; or a list.
         policy: ``"local-first"``, ``"cloud-first"``, ``"local-only"`` or ``"cloud-only"``.
-        api_key: the cloud's key; ``TOGETHER_API_KEY`` when not given.
+        n_ctx: the context of the local models, in tokens, at most what each was trained for.
+        api_key: the cloud's key, or where one is, such as ``"env:NAME"``;
+            ``TOGETHER_API_KEY``, or the host's own variable, when not given.
         base_url: the cloud's address; ``TOGETHER_BASE_URL`` when not given.
         timeout: the longest wait for the cloud's next byte, in seconds.
         max_retries: how often the last side left is asked again after a failure that may pass.
+        cloud_rate_limiter: asked before each call to the cloud, and before no other;
+            LangChain's ``rate_limiter`` holds up local answers as well.
         client: a ready Client instead of the words above. It is not part of the
-            serialized model, which keeps the names of its models and its policy only.
+            serialized or pickled model, which keeps the names of its models and its policy only.
         temperature: 0 for the likeliest words, up to 2.
         top_p: sample from the likeliest words that make up this share.
+        top_k: sample from this many of the likeliest words.
+        min_p: leave out words less likely than this share of the likeliest one's.
         max_tokens: the longest answer, in tokens.
         stop: where to end an answer.
         seed: makes sampling repeatable, as far as the backend can.
+        presence_penalty: against words that came before, from -2 to 2.
+        frequency_penalty: against words by how often they came before, from -2 to 2.
+        repetition_penalty: divides what speaks for words that came before, up to 2.
+        logit_bias: what to add to the logits of tokens, by their ids in one model.
+        n: how many answers ``generate`` gives.
+        logprobs: tell how likely the tokens were, in response_metadata.
+        top_logprobs: how many alternatives to tell at each place.
+        deadline: seconds for a whole answer, with every retry and fallback.
         streaming: ask for every answer in pieces, for callbacks that want them.
+        profile: what the model can do; found out for the models that may answer when not
+            given. Its ``max_input_tokens`` is what each of them can take.
 
     Raises:
         ConfigError: a model, policy or setting that does not exist.
@@ -66,55 +128,94 @@ class ChatAideon(BaseChatModel):
             print(answer.response_metadata["route"]["explain"])
     """
 
-    # A mistyped parameter would otherwise vanish without a word.
-    model_config = ConfigDict(extra="forbid")
-
-    local: str | None = Field(default_factory=lambda: Config.load().local)
-    cloud: str | None = Field(default_factory=lambda: Config.load().cloud)
+    local: _Targets = Field(default_factory=lambda: Config.load().local)
+    cloud: _Targets = Field(default_factory=lambda: Config.load().cloud)
     policy: str = Field(default_factory=lambda: Config.load().policy)
-    api_key: SecretStr | None = Field(
-        default_factory=secret_from_env("TOGETHER_API_KEY", default=None)
-    )
+    n_ctx: int | None = None
+    api_key: SecretStr | None = Field(default_factory=_default_key)
     base_url: str | None = None
     timeout: float | None = None
     max_retries: int | None = None
+    cloud_rate_limiter: BaseRateLimiter | None = Field(default=None, exclude=True, repr=False)
     client: Client | None = Field(default=None, exclude=True, repr=False)
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
     max_tokens: int | None = None
     stop: list[str] | None = None
     seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[int, float] | None = None
+    n: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    deadline: float | None = None
     streaming: bool = False
 
-    _client: Client = PrivateAttr()
-    _async_client: AsyncClient = PrivateAttr()
-
-    # Not a validator: pydantic would wrap the core's errors and take their type away.
     def __init__(self, **fields: Any) -> None:
-        client = fields.get("client")
-        if isinstance(client, Client):
-            fields |= client.words(fields)
+        if "api_key" in fields:
+            fields["api_key"] = _hidden(fields["api_key"])
+        if "model" in fields:
+            raise ConfigError(
+                "ChatAideon takes no model=.",
+                hint="Name the models as local= and cloud=; model= goes to a call.",
+            )
+        if isinstance(client := fields.get("client"), Client):
+            fields |= _said(client, fields)
         super().__init__(**fields)
-        self._client = client or Client(
-            local=self.local,
+
+    def _words(self) -> tuple[Any, ...]:
+        said = (getattr(self, name) for name in (*_WORDS, "n_ctx"))
+        words = (tuple(each) if isinstance(each, list) else each for each in said)
+        return (*words, type(self.api_key), self.client, self.cloud_rate_limiter)
+
+    def _new_clients(self) -> tuple[Client, AsyncClient]:
+        if self.client is None:
+            key = (Config.load(), *self._words())
+            client = _clients.get(key) or _clients.setdefault(key, self._own_client())
+        else:
+            client = self.client
+            _said(client, self.__dict__)
+        if self.cloud_rate_limiter is None:
+            return client, AsyncClient.sharing(client)
+        limited = LimitedClient.of(client, self.cloud_rate_limiter)
+        return limited, LimitedAsyncClient.sharing(limited)
+
+    def _own_client(self) -> Client:
+        local: Any = self.local
+        if self.n_ctx is not None and local is not None:
+            models = local if isinstance(local, list) else [local]
+            local = [LlamaCppBackend(each, n_ctx=self.n_ctx) for each in models]
+        given = self.api_key is not None and not isinstance(self.api_key, _OfEnvironment)
+        client = Client(
+            local=local,
             cloud=self.cloud,
             policy=self.policy,
-            api_key=self.api_key.get_secret_value() if self.api_key else None,
+            api_key=self.api_key.get_secret_value() if self.api_key and given else None,
             base_url=self.base_url,
             timeout=self.timeout,
             max_retries=self.max_retries,
         )
-        self._async_client = AsyncClient.sharing(self._client)
+        # Nobody else can: fields change and copies go without a word.
+        finalize(client, Client.sharing(client).close)
+        return client
+
+    def _params(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        return super()._params(stop or self.stop, {**self._sampling, **kwargs})
 
     @property
-    def model_name(self) -> str:
-        """The models that may answer; an answer's response_metadata names the one that did."""
-        return "|".join(backend.model for backend in self._client.backends.values())
+    def _sampling(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _SAMPLING}
 
     @property
     def lc_secrets(self) -> dict[str, str]:
-        """Where the key is found when a serialized model is loaded."""
-        return {"api_key": "TOGETHER_API_KEY"}
+        """Where the key is found when a serialized model is loaded: by its host's name."""
+        host = next(iter(_hosts(self.cloud)), hosts.HOSTS["together"])
+        own = f"{host.name.upper().replace('-', '_')}_API_KEY"
+        return {"api_key": host.key_variable or own}
 
     @property
     def lc_attributes(self) -> dict[str, Any]:
@@ -126,109 +227,28 @@ class ChatAideon(BaseChatModel):
         """True: a model can be dumped and loaded, without its key."""
         return True
 
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """Where the class is found when a serialized model is loaded."""
-        return ["langchain_aideon", "chat_models"]
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """A copy that keeps to the same limits: their locks cannot be copied, nor should they."""
+        memo = {} if memo is None else memo
+        memo |= {id(each): each for each in (self.rate_limiter, self.cloud_rate_limiter)}
+        return super().__deepcopy__(memo)
 
-    def bind_tools(
-        self,
-        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
-        *,
-        tool_choice: str | dict[str, Any] | bool | None = None,
-        strict: bool | None = None,
-        **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Offer tools to the model.
-
-        Args:
-            tools: tools, functions, pydantic classes, TypedDicts or OpenAI tool schemas.
-            tool_choice: ``"auto"``, ``"none"``, ``"any"`` (or True, or ``"required"``) for at
-                least one call, or a tool's name for a call of that tool.
-            strict: whether the arguments must match the schemas exactly.
-            **kwargs: parameters to bind besides.
-        """
-        kwargs["tools"] = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
-        if tool_choice:
-            kwargs["tool_choice"] = _tool_choice(tool_choice)
-        return self.bind(**kwargs)
-
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - the base reads it
-        **kwargs: Any,
-    ) -> ChatResult:
-        with translated():
-            answer = self._client.chat(to_messages(messages), **self._params(stop, kwargs))
-        return _result(answer)
-
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
-        **kwargs: Any,
-    ) -> ChatResult:
-        with translated():
-            answer = await self._async_client.chat(
-                to_messages(messages), **self._params(stop, kwargs)
-            )
-        return _result(answer)
-
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        with translated():
-            params = _of_one_answer(self._params(stop, kwargs))
-        with translated(), self._client.stream(to_messages(messages), **params) as stream:
-            for chunk in stream:
-                yield _generation_chunk(chunk)
-
-    async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
-        **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
-        with translated():
-            params = _of_one_answer(self._params(stop, kwargs))
-            async with self._async_client.stream(to_messages(messages), **params) as stream:
-                async for chunk in stream:
-                    yield _generation_chunk(chunk)
-
-    def _params(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Any:
-        params = self._sampling | {"stop": stop or self.stop} | kwargs
-        params.pop("stream", None)  # LangChain's switch, not the model's
-        return params
-
-    @property
-    def _sampling(self) -> dict[str, Any]:
-        return {
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "max_tokens": self.max_tokens,
-            "seed": self.seed,
-        }
-
-    @property
-    def _llm_type(self) -> str:
-        return PROVIDER
+    def __getstate__(self) -> dict[Any, Any]:
+        """What is pickled: neither the key, which is read again, nor a client given."""
+        state = super().__getstate__()
+        return state | {"__dict__": state["__dict__"] | {"api_key": None, "client": None}}
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
         return {**self.lc_attributes, **self._sampling, "stop": self.stop}
 
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        key = super()._get_llm_string(stop=stop, **kwargs)
+        # What its words leave out: the addresses of its clouds, the files of its models.
+        return key if self.client is None else f"{key}---{self.client!r}"
+
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
-        params["ls_provider"] = PROVIDER
-        return params
+        return super()._get_ls_params(stop=stop or self.stop, **kwargs)
 
 
 # load(..., allowed_objects="all") admits the classes on this list and no others: without a
@@ -237,36 +257,21 @@ _ID = tuple(ChatAideon.lc_id())
 ALL_SERIALIZABLE_MAPPINGS.setdefault(_ID, _ID)
 
 
-def _tool_choice(choice: str | dict[str, Any] | bool) -> str | dict[str, Any]:  # noqa: FBT001
-    if choice is True or choice == "any":
-        return "required"
-    if isinstance(choice, dict) or choice in _TOOL_CHOICES:
-        return choice
-    return {"type": "function", "function": {"name": choice}}
-
-
-def _of_one_answer(params: dict[str, Any]) -> Any:
-    if params.get("n") not in (None, 1):
-        raise BadRequest(
-            "LangChain joins every chunk of a stream to one message.",
-            hint="Leave n at 1 while streaming; generate gives several.",
-            param="n",
-        )
-    return params
-
-
-def _result(answer: Completion) -> ChatResult:
-    return ChatResult(
-        generations=[
-            ChatGeneration(
-                message=from_completion(each),
-                generation_info={"finish_reason": each.finish_reason},
-            )
-            for each in (answer, *answer.alternatives)
-        ],
-        llm_output={"model_name": answer.model},
+def _hidden(key: object) -> SecretStr | None:
+    if key is None or isinstance(key, SecretStr):
+        return key
+    if isinstance(key, str):
+        return SecretStr(key)
+    raise ConfigError(
+        f"api_key= is a {type(key).__name__}.",
+        hint="It takes a key, or where one is, such as 'env:NAME'; several go to a Client's.",
     )
 
 
-def _generation_chunk(chunk: Chunk) -> ChatGenerationChunk:
-    return ChatGenerationChunk(message=from_chunk(chunk))
+def _said(client: Client, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The client's words; fields that say otherwise are refused."""
+    if fields.get("n_ctx") is not None:
+        raise ConfigError(
+            "n_ctx= does not reach client=.", hint="Give it to the client's LlamaCppBackend."
+        )
+    return client.words({name: fields[name] for name in _WORDS if name in fields})

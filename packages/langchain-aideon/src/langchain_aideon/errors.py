@@ -41,6 +41,14 @@ class RateLimited(errors.RateLimited, exceptions.ModelRateLimitError):
     """The backend asks for fewer requests."""
 
 
+class CoolingDown(errors.CoolingDown, exceptions.ModelRateLimitError):
+    """Nothing was sent, because every key is waiting out a limit it was told of."""
+
+
+class QueueFull(errors.QueueFull, exceptions.ModelRateLimitError):
+    """Too many requests wait for the local model, or too long for this one's deadline."""
+
+
 class ServerError(errors.ServerError, exceptions.ModelAPIError):
     """The backend failed, or answered with something that cannot be read."""
 
@@ -53,21 +61,66 @@ class TimedOut(errors.TimedOut, exceptions.ModelTimeoutError):
     """The backend did not answer in time."""
 
 
+class StreamInterrupted(errors.StreamInterrupted, exceptions.ModelConnectionError):
+    """A stream broke after part of the answer had been delivered; ``partial`` holds it."""
+
+
+class InvalidOutput(errors.InvalidOutput, exceptions.ModelAPIError):
+    """The answer cannot be read as the ``output_type``."""
+
+
+class LoadFailed(errors.LoadFailed, exceptions.ModelAPIError):
+    """llama.cpp could not load the local model."""
+
+
+class NoChatTemplate(errors.NoChatTemplate, exceptions.ModelInvalidRequestError):
+    """The GGUF file carries no chat template."""
+
+
+class Unsupported(errors.Unsupported, exceptions.ModelInvalidRequestError):
+    """No model that may answer can do what the request needs."""
+
+
+class Excluded(errors.Excluded, exceptions.ModelError):
+    """The policy never uses the side that could answer."""
+
+
+class NotPulled(errors.NotPulled, exceptions.ModelNotFoundError):
+    """The local model is known but its file is not on this machine."""
+
+
+class Offline(errors.Offline, exceptions.ModelConnectionError):
+    """The network is switched off by ``AIDEON_OFFLINE``."""
+
+
 class AllBackendsFailed(errors.AllBackendsFailed, exceptions.ModelError):
     """Every backend was ruled out or failed; ``exceptions`` holds one cause for each."""
 
 
 _BOTH: Final[dict[type[errors.AideonError], type[errors.AideonError]]] = {
-    errors.MissingKey: MissingKey,
-    errors.AuthError: AuthError,
-    errors.BadRequest: BadRequest,
-    errors.ContextTooLong: ContextTooLong,
-    errors.NotFound: NotFound,
-    errors.RateLimited: RateLimited,
-    errors.ServerError: ServerError,
-    errors.ConnectFailed: ConnectFailed,
-    errors.TimedOut: TimedOut,
-    errors.AllBackendsFailed: AllBackendsFailed,
+    kind.__bases__[0]: kind
+    for kind in (
+        MissingKey,
+        AuthError,
+        BadRequest,
+        ContextTooLong,
+        NotFound,
+        RateLimited,
+        CoolingDown,
+        QueueFull,
+        ServerError,
+        ConnectFailed,
+        TimedOut,
+        StreamInterrupted,
+        InvalidOutput,
+        LoadFailed,
+        NoChatTemplate,
+        Unsupported,
+        Excluded,
+        NotPulled,
+        Offline,
+        AllBackendsFailed,
+    )
 }
 
 

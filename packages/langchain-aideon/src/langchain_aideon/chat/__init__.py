@@ -1,0 +1,1 @@
+"""What a chat model over an Aideon client is made of."""
