@@ -28,6 +28,7 @@ METHOD = HERE / "method.md"
 BENCHMARKS = (
     "import_cost",
     "core_call",
+    "langchain_calls",
     "local_chat",
     "local_json",
     "local_settings",
@@ -89,21 +90,23 @@ def quiet() -> dict[str, str]:
 
 def prepare() -> None:
     """Make the peers' environment, unless it is there and as wanted."""
-    # The core's own dependencies change too.
+    packages = [ROOT / "packages" / name for name in ("aideon-testing", "langchain-aideon")]
     core = ROOT / "packages" / "aideon-core"
-    wanted = (HERE / "requirements.txt").read_text() + (core / "pyproject.toml").read_text()
+    # Our own dependencies change too.
+    said = [HERE / "requirements.txt", *(each / "pyproject.toml" for each in (core, *packages))]
+    wanted = "".join(file.read_text() for file in said)
     stamp = ENVIRONMENT / ".installed"
     if stamp.exists() and stamp.read_text() == wanted:
         return
     uv = str(Path(sys.executable).with_name("uv"))
-    testing = str(ROOT / "packages" / "aideon-testing")
+    ours = ["-e", f"{core}[local]", *(word for each in packages for word in ("-e", str(each)))]
     install = [uv, "pip", "install", "--quiet", "--python", str(PYTHON)]
     # The wheel that set-up built, so that it need not be built anew.
     compiled = ["--no-deps", *map(str, (ROOT / ".venv" / "wheels").glob("*.whl"))]
     for command in (
         [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(ENVIRONMENT)],
         [*install, *compiled],
-        [*install, "-r", f"{HERE}/requirements.txt", "-e", f"{core}[local]", "-e", testing],
+        [*install, "-r", f"{HERE}/requirements.txt", *ours],
     ):
         subprocess.run(command, check=True)
     stamp.write_text(wanted)

@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -18,7 +19,7 @@ from together import Together
 from aideon_core import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 MODEL = "meta-llama/Llama-3.3-70B-Instruct-Turbo"
 # The server's default reply repeats the message, a frame for each word and mark.
@@ -69,19 +70,25 @@ def medians(ways: dict[str, Callable[[], object]]) -> dict[str, float]:
     return {name: statistics.median(figures) for name, figures in taken.items()}
 
 
-def main() -> None:
-    """Print a row for each peer."""
+@contextmanager
+def serving() -> Iterator[str]:
+    """The address of a loopback server in a process of its own."""
     server = subprocess.Popen(
         [sys.executable, "-m", "aideon_testing"], stdout=subprocess.PIPE, text=True
     )
     assert server.stdout is not None
     try:
-        url = server.stdout.readline().split()[-1]
-        whole = medians(contenders(url, SHORT))
-        streams = medians(streaming(url, LONG))
+        yield server.stdout.readline().split()[-1]
     finally:
         server.terminate()
         server.wait()
+
+
+def main() -> None:
+    """Print a row for each peer."""
+    with serving() as url:
+        whole = medians(contenders(url, SHORT))
+        streams = medians(streaming(url, LONG))
     rows = [
         {"what": what, "unit": "CPU ms", "ours": figures["Aideon"], "peer": peer, "theirs": theirs}
         for what, figures in (("chat", whole), ("stream of about 50 chunks", streams))
