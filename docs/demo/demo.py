@@ -60,12 +60,12 @@ class Recorder:
         recorder, framework = self, self.framework
 
         class Recorded(Client):
-            def chat(self, messages: Messages, **params: Any) -> Completion:
+            def chat(self, messages: Messages, **params: Any) -> Completion:  # noqa: ANN401
                 answer = super().chat(messages, **params)
                 recorder.answers.append((framework, scene, answer))
                 return answer
 
-            def stream(self, messages: Messages, **params: Any) -> Stream:
+            def stream(self, messages: Messages, **params: Any) -> Stream:  # noqa: ANN401
                 stream = super().stream(messages, **params)
                 recorder.answers.append((framework, scene, stream))
                 return stream

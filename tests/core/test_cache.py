@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import subprocess
@@ -17,7 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, field_validator
 
-from aideon_core import AsyncClient, Client, Completion, Message, TokenLogprob, ToolCall, Usage
+from aideon_core import (
+    AsyncClient,
+    Client,
+    Completion,
+    LlamaCppBackend,
+    Message,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
 from aideon_core import request as requests
 from aideon_core.cache import Cache, MemoryStore, flights, replay
 from aideon_core.cache.entries import Entry
@@ -195,8 +205,9 @@ async def test_a_call_may_go_past_the_cache_or_renew_it(make):
     assert (await client.chat("Hi")).text == ANSWER.text
     assert (await client.chat("Hi", cache="refresh")).text == "Eleven."
     assert (await client.chat("Hi", cache=True)).text == "Eleven."
-    with pytest.raises(ConfigError, match="'refresh' or None"):
-        await client.chat("Hi", cache="never")
+    for wrong in ("never", 0):
+        with pytest.raises(ConfigError, match="'refresh' or None"):
+            await client.chat("Hi", cache=wrong)
 
 
 async def test_chat_and_stream_fill_the_cache_for_each_other(make):
@@ -333,6 +344,17 @@ async def test_an_answer_is_served_for_its_time(make, where):
         assert "cache" not in (await stricter.chat("Hello")).route.reason
 
 
+async def test_a_clock_that_is_set_back_makes_no_answer_older(make, where):
+    """An answer from further in the future than ttl is asked for again."""
+    clock = Clock()
+    client = make(cache=Cache(where, ttl=60, clock=clock))
+    await client.chat("Hello")
+    clock.now -= 59
+    assert "cache" in (await client.chat("Hello")).route.reason
+    clock.now -= 1
+    assert "cache" not in (await client.chat("Hello")).route.reason
+
+
 async def test_a_damaged_row_is_asked_for_again(make, where):
     """A row that was changed, by a fault or by somebody, is dropped and counts as none."""
     client = make()
@@ -346,9 +368,12 @@ async def test_a_damaged_row_is_asked_for_again(make, where):
         cache._store.put(question._key, bad, None)
         assert (await client.chat("Hello")).text == ANSWER.text
         assert cache._store.get(question._key) not in (None, bad)
+    for at in (b'"noon"', b"1e30", b"NaN", b"null"):
+        cache.put(question._key, b'[{"text": "Ten."}, "cloud", "cloud", "large", %s]' % at)
+        assert (await client.chat("Hello")).text == ANSWER.text
     cache.put(question._key, b'["well kept", "and no entry"]')
     assert (await client.chat("Hello")).text == ANSWER.text
-    assert len(client.cloud.requests) == 6
+    assert len(client.cloud.requests) == 10
 
 
 async def test_a_broken_store_costs_no_answer(make, tmp_path):
@@ -632,6 +657,46 @@ async def test_a_cancelled_leader_hands_over(where):
     await client.close()
 
 
+async def test_a_leader_cancelled_twice_hands_over(tmp_path):
+    """One that is cancelled again while it waits for a busy store leaves nobody waiting."""
+    cloud = Gated("cloud", side="cloud", answers=[ANSWER])
+    words = {"local": None, "cloud": cloud, "policy": "cloud-only", "embedding": None}
+    client = AsyncClient(cache=tmp_path / "c.sqlite", **words)
+    leader = asyncio.create_task(client.chat("Hello"))
+    await asyncio.to_thread(cloud.asked.wait, 5)
+    free = threading.Event()
+    busy = [asyncio.create_task(client.cache.off_loop(lambda: free.wait(10))) for _ in range(2)]
+    for _ in range(2):
+        await asyncio.sleep(0.05)
+        leader.cancel()
+    await asyncio.wait([leader])
+    assert leader.cancelled()
+    free.set()
+    cloud.gate.set()
+    answer = await asyncio.wait_for(client.chat("Hello"), 5)
+    assert answer.text == ANSWER.text
+    await asyncio.gather(*busy)
+    await client.close()
+
+
+async def test_waiting_for_long_costs_no_memory():
+    """Who waits looks up again and again, and leaves nothing behind each time."""
+    flight = flights.Flight("key", (0, None))
+
+    def futures():
+        return sum(isinstance(each, asyncio.Future) for each in gc.get_objects())
+
+    before = futures()
+    for _ in range(50):
+        await flight.await_(0.001)
+    assert futures() - before < 10
+    waiting = [asyncio.create_task(flight.await_(30)) for _ in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.to_thread(flight.land)
+    await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    await flight.await_(30)
+
+
 def test_waiting_ends_with_the_deadline(where):
     """Who waits for an equal call waits no longer than its own deadline, and hears why."""
     cloud = Gated("cloud", side="cloud", answers=[ANSWER])
@@ -756,6 +821,14 @@ class Nearest:
         return POLICIES["cloud-only"].plan(request, candidates, stream=stream)
 
 
+class Moody(Prefer):
+    """Somebody's policy whose fields do not tell all that its choice depends on."""
+
+    def __init__(self, mood):
+        super().__init__("moody", ("cloud",))
+        object.__setattr__(self, "mood", mood)
+
+
 class Secretive:
     """Somebody's policy that does not tell what its choice depends on."""
 
@@ -774,6 +847,10 @@ async def test_a_policy_of_ones_own_keeps_to_itself(make):
         (Prefer("mine", ("cloud",)), 3),
         (Secretive(), 4),
         (Secretive(), 5),
+        (Moody("good"), 6),
+        (Moody("bad"), 7),
+        (Nearest(lambda: 1), 8),
+        (Nearest(lambda: 2), 9),
     ]:
         assert (await client.chat("Hello", policy=policy)).text == ANSWER.text
         assert len(client.cloud.requests) == asked_now
@@ -922,6 +999,19 @@ def test_spelling_makes_no_other_key():
     assert key(one) == key(other)
     assert key(replace(one, temperature=1)) == key(replace(other, temperature=1.0))
     assert key(replace(one, stop=("a", "b"))) != key(replace(one, stop=("b", "a")))
+
+
+def test_a_local_model_in_other_settings_is_another(tmp_path):
+    """A chat template asks something else of a file, and a short context cuts answers off."""
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF")
+
+    def sources(**words):
+        local = LlamaCppBackend(file, **words)
+        return reach_of(POLICIES["local-only"], ASK, {"local": local}).sources
+
+    assert sources() == sources(n_threads=1)
+    assert len({sources(), sources(chat_template="{{ messages }}"), sources(n_ctx=64)}) == 3
 
 
 def test_output_types_of_one_schema_share_a_key_and_others_do_not():

@@ -135,6 +135,39 @@ def test_a_claim_holds_until_it_is_released_or_lapses(sqlite, tmp_path, clock):
         assert store.claim("k", "you", 3)
 
 
+def test_a_claim_lapses_though_the_clock_is_set_back(tmp_path, clock):
+    """A claim of a process that died holds up nobody, whatever the clock did since."""
+    store = SqliteStore(tmp_path / "timed.sqlite", max_bytes=1000, clock=clock)
+    with closing(store):
+        assert store.claim("k", "dead", 3)
+        clock.now -= 3600
+        assert store.claim("k", "me", 3)
+        clock.now -= 1
+        assert not store.claim("k", "you", 3)
+
+
+def test_a_damaged_sum_is_mended(sqlite, tmp_path):
+    """Where the file says wrongly that it is full, it is emptied once and used again."""
+    sqlite.put("k", b"x", None)
+    with closing(sqlite3.connect(tmp_path / "c.sqlite")) as db, db:
+        db.execute("UPDATE total SET bytes = 9000000000")
+    sqlite.put("k2", b"y", None)
+    sqlite.put("k3", b"z", None)
+    assert [sqlite.get(key) for key in ("k", "k2", "k3")] == [None, None, b"z"]
+
+
+def test_a_relative_path_stays_where_it_was(tmp_path, monkeypatch):
+    """A process that changes its folder finds what it kept before."""
+    monkeypatch.chdir(tmp_path)
+    cache = Cache("c.sqlite")
+    cache.put("k", b"x")
+    cache.close()
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert cache.get("k") == b"x"
+    cache.close()
+
+
 def test_the_file_is_its_owners_alone(sqlite, tmp_path):
     """Answers may be private: nobody else on the machine can read the file or its journal."""
     sqlite.put("k", b"x", None)

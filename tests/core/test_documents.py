@@ -7,6 +7,7 @@ import builtins
 import io
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -172,12 +173,21 @@ def test_a_file_that_cannot_be_read_is_named(part, problem):
     assert caught.value.param == "messages[1].content"
 
 
-@pytest.mark.parametrize("page", [pdf("x", extra=b"\n" + b"0 0 m " * 2000), doubling()])
+def dragging():
+    """Many pages of a single operation each, which takes long to read all the same."""
+    return pdf(*["x"] * 200, extra=b" <" + b"61" * 20_000 + b"> m")
+
+
+@pytest.mark.parametrize(
+    "page", [pdf("x", extra=b"\n" + b"0 0 m " * 50_000), doubling(), dragging()]
+)
 def test_a_drawing_without_end_is_stopped(monkeypatch, page):
-    """A PDF that draws more than any document does is refused, not drawn."""
-    monkeypatch.setattr(documents, "_MOST_OPERATIONS", 1000)
-    with pytest.raises(BadRequest, match="draws without end"):
+    """A PDF that takes longer to read than any document does is given up."""
+    monkeypatch.setattr(documents, "_MOST_SECONDS", 0.05)
+    started = time.monotonic()
+    with pytest.raises(BadRequest, match="takes more than 0.05 s to read"):
         read(file_part(page))
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("limit", ["_MOST_PAGES", "_MOST_CHARACTERS", "_MOST_PAGE_BYTES"])

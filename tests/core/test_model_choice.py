@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import struct
 
 import pytest
 
-from aideon_core import AsyncClient, Client, LlamaCppBackend
+from aideon_core import AsyncClient, Client, LlamaCppBackend, TogetherBackend
 from aideon_core.backends.llama_cpp.files import trained_context
 from aideon_core.config import Config
 from aideon_core.errors import BadRequest, ConfigError, ConnectFailed, Excluded, UnknownModel
@@ -137,6 +139,8 @@ class TestOneModelForOneCall:
         """An empty name and a file that is not there are refused before anything is sent."""
         with pytest.raises(ConfigError, match="name of a model"):
             over().chat("Hi", model="")
+        with pytest.raises(ConfigError, match="name of a model"):
+            over().chat("Hi", model=[SMALL])
         with pytest.raises(UnknownModel):
             over().chat("Hi", model="nowhere.gguf")
 
@@ -236,6 +240,30 @@ class TestCounting:
         assert len(client.tokens("<|im_end|>")) > 1
         assert client.tokens("") == []
 
+    def test_half_a_character_is_refused(self, tiny):
+        """A text that cannot be written down has no tokens, and the error says where it breaks."""
+        client = Client(local=LlamaCppBackend(tiny), cloud=None)
+        with pytest.raises(BadRequest, match="position 3"):
+            client.tokens("abc\ud800")
+
+    def test_a_picture_is_estimated_beside_a_local_model_too(self, tiny):
+        """No local model reads pictures, so such a prompt is counted as the cloud's."""
+        client = Client(local=LlamaCppBackend(tiny), cloud=FakeBackend("cloud", side="cloud"))
+        picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+        assert client.count_tokens([{"role": "user", "content": [picture]}]) > 1000
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+    def test_a_forked_child_counts_too(self, tiny):
+        """A child counts, though a thread of its parent was counting when it was forked."""
+        client = Client(local=LlamaCppBackend(tiny), cloud=None)
+        counted = client.count_tokens("Hi")
+        with client.backends["local"]._counter()._lock:
+            if (pid := os.fork()) == 0:
+                signal.alarm(10)
+                os._exit(client.count_tokens("Hi") != counted)
+        assert os.waitpid(pid, 0)[1] == 0
+
     def test_without_a_local_model_it_is_an_estimate(self, over):
         """A cloud's tokenizer is not here: letters are four to a token, other signs one each."""
         client = over()
@@ -263,3 +291,28 @@ def test_a_model_known_to_be_blind_is_shown_no_picture():
     assert answer.route.backend == "seeing"
     assert "read images" in str(answer.route.considered[0].ruled_out)
     assert blind.requests == []
+
+
+def test_a_backend_that_lacks_something_is_told_what():
+    """Whoever writes a backend learns which members it still needs."""
+
+    class Half:
+        name, side, model, abilities = "half", "cloud", "m", frozenset()
+
+        def complete(self, request):
+            raise NotImplementedError
+
+    with pytest.raises(ConfigError, match=r"A backend has facts, unavailable, stream, .* besides"):
+        Client(local=None, cloud=Half())
+
+
+def test_the_sdks_of_two_models_do_not_close_each_other():
+    """What one model of a host lets go of, another goes on using."""
+    pytest.importorskip("together")
+    first = TogetherBackend(SMALL, api_key="k", base_url="http://127.0.0.1:9")
+    sdk = first.sdk()
+    second = first.of_model(LARGE)
+    assert second.sdk() is not sdk
+    second.close()
+    assert not sdk._client.is_closed
+    first.close()

@@ -81,7 +81,7 @@ def test_the_route_tells_where_the_seam_is():
     assert isinstance(broken.error, ConnectFailed)
     assert rest.error is None
     assert "local went on with the answer" in answer.route.reason
-    assert "It broke after 16 characters." in answer.route.explain()
+    assert "It broke off after character 16." in answer.route.explain()
     assert "'large' up to character 16" in answer.warnings[0]
     assert answer.cost is None
     assert answer.usage == Usage(26, 5)
@@ -116,6 +116,44 @@ def test_the_longest_answer_counts_what_was_said_before():
     client = Client(local=local, cloud=cloud_cut_after(4), policy="cloud-first")
     folded(client, max_tokens=50)
     assert local.requests[0].max_tokens == 46
+
+
+def test_thoughts_count_as_said():
+    """Thoughts come off max_tokens as words do, but a model that begins anew has all of it."""
+    thought = "Let me see. " * 4
+    for text, left in ((STORY[:4], 60 - 16), ("", 60)):
+        local = Follower()
+        cloud = Cutting(text, reasoning=thought)
+        folded(Client(local=local, cloud=cloud, policy="cloud-first"), max_tokens=60)
+        assert abs(local.requests[0].max_tokens - left) < 6
+
+
+def test_a_break_among_thoughts_is_told_as_such():
+    """Where no word of the answer had come, the warning says that thoughts had."""
+    client = Client(local=Follower(), cloud=Cutting("", reasoning="Let me"), policy="cloud-first")
+    _, answer = folded(client)
+    assert (answer.reasoning, answer.text) == ("Let me", STORY)
+    (seam,) = answer.warnings
+    assert seam.startswith("The answer is by 'small'; thoughts of another model came before it")
+
+
+def test_warnings_outlive_the_seam():
+    """What was said of the request before the break is still told, and so is who went on."""
+    client = Client(
+        local=Silent(), cloud=Cutting("Once", warnings=("No seed.",)), policy="cloud-first"
+    )
+    _, answer = folded(client)
+    warned, seam = answer.warnings
+    assert warned == "No seed."
+    assert "by 'small' from there on" in seam
+
+
+class Silent(Follower):
+    """It does not tell which model it is."""
+
+    def stream(self, request):
+        self.requests.append(request)
+        yield Chunk(text=" upon", finish_reason="stop")
 
 
 def test_thoughts_are_shown_once():
@@ -176,6 +214,14 @@ class TestWhereThereIsNoSeam:
             folded(client)
         assert local.requests == []
 
+    def test_half_a_character_came(self):
+        """An emoji that a server was sending in two halves is no text to go on from."""
+        local = Follower()
+        client = Client(local=local, cloud=Cutting("Once \ud83e"), policy="cloud-first")
+        with pytest.raises(StreamInterrupted):
+            folded(client)
+        assert local.requests == []
+
     def test_the_deadline_is_over(self):
         """A model is not asked to go on when there is no time left."""
         local = Follower()
@@ -215,7 +261,11 @@ def tiny(tmp_path_factory):
 class TestUnderAForm:
     """A form holds over the seam."""
 
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=25,
+        deadline=None,  # A real model takes as long as the machine does.
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
     @given(cut=st.integers(1, 40), spaces=st.sampled_from([(", ", ": "), (",", ":")]))
     def test_json_is_carried_on_by_a_real_model(self, tiny, cut, spaces):
         """Cut anywhere, JSON is gone on with under its schema: the whole of it is valid."""
@@ -242,15 +292,46 @@ class TestUnderAForm:
 class Cutting(FakeBackend):
     """A cloud that says something and is gone."""
 
-    def __init__(self, begun, pause=0.0):
+    def __init__(self, begun, pause=0.0, **said):
         super().__init__("cloud", side="cloud")
-        self._begun, self._pause = begun, pause
+        self._begun, self._pause = Chunk(text=begun, **said), pause
 
     def stream(self, request):
         self.requests.append(request)
-        yield Chunk(text=self._begun)
+        yield self._begun
         time.sleep(self._pause)
         raise ConnectFailed("Gone.")
+
+
+class Closing(FakeBackend):
+    """It notes when what it streams is closed."""
+
+    def __init__(self, name, side, *chunks, error=None):
+        super().__init__(name, side=side, abilities=frozenset({"prefix"}))
+        self._told, self._error = chunks, error
+        self.streams_closed = 0
+
+    def stream(self, request):
+        try:
+            yield from self._told
+            if self._error is not None:
+                raise self._error
+        finally:
+            self.streams_closed += 1
+
+
+async def test_both_streams_are_closed_when_the_reader_leaves():
+    """Whoever stops reading after the seam stops both models, awaiting or not."""
+    words = [Chunk(text=word) for word in "abcdef"]
+    cloud = Closing("cloud", "cloud", *words[:2], error=ConnectFailed("Gone."))
+    local = Closing("local", "local", *words)
+    client = Client(local=local, cloud=cloud, policy="cloud-first")
+    with client.stream("Go on.") as stream:
+        assert [next(stream).text for _ in range(3)] == ["a", "b", "a"]
+    assert (cloud.streams_closed, local.streams_closed) == (1, 1)
+    async with AsyncClient.sharing(client).stream("Go on.") as stream:
+        assert [(await anext(stream)).text for _ in range(3)] == ["a", "b", "a"]
+    assert (cloud.streams_closed, local.streams_closed) == (2, 2)
 
 
 def test_a_connection_cut_by_the_server_is_carried_on_by_a_real_model(together, tiny):

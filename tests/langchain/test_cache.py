@@ -198,6 +198,7 @@ def test_what_would_come_back_changed_is_not_kept(cache, generation):
         b'[["Client", {}, null, null]]',
         b'[["ChatGeneration", {}, "Runnable", {}]]',
         b'[["Generation", {"text": ["no", "text"]}, null, null]]',
+        b'[["ChatGeneration", {}, "AIMessage", {"content": "x", "additional_kwargs": 5}]]',
         b"\xff\xfe",
     ],
 )

@@ -482,6 +482,14 @@ def test_no_key_is_shown_dumped_or_pickled(together):
     assert not [each for each in shown if "the-secret" in each]
 
 
+def test_an_address_is_shown_without_its_password():
+    """A user and a password in base_url are used, and not printed."""
+    embeddings = AideonEmbeddings(model=BGE, base_url="http://ada:the-secret@127.0.0.1:9/v1")
+    assert "http://127.0.0.1:9/v1" in repr(embeddings)
+    assert "the-secret" not in f"{embeddings!r} {embeddings}"
+    assert "base_url=None" in repr(AideonEmbeddings(model=BGE))
+
+
 async def test_a_pickle_reads_the_key_where_it_is_needed(together_env, ask):
     """An unpickled object asks as its original did, with the environment's key."""
     embeddings = AideonEmbeddings(model=BGE, document_prefix="passage: ")

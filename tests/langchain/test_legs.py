@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from langchain_core import exceptions
 from langchain_core.language_models import FakeListChatModel, FakeMessagesListChatModel
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.runnables import ConfigurableField, RunnableLambda
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
+from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
 from langchain_openai import ChatOpenAI
 from langchain_together import ChatTogether
 
@@ -171,6 +171,47 @@ def test_a_stream_that_just_ends_is_cut_off():
         leg._ended(reader_of_nothing)
 
 
+class Listing(Runnable):
+    """Streams as few do: with an iterator that has nothing to close."""
+
+    def invoke(self, given, config=None, **kwargs):
+        return AIMessage("Both.")
+
+    def stream(self, given, config=None, **kwargs):
+        return iter([AIMessageChunk("Bo"), AIMessageChunk("th.")])
+
+    def astream(self, given, config=None, **kwargs):
+        return Pieces(self.stream(given))
+
+
+class Pieces:
+    def __init__(self, pieces):
+        self._pieces = pieces
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
+
+
+async def test_iterators_that_cannot_be_closed_serve():
+    """A Runnable may stream with an iterator that has no close, blocking or awaited."""
+    client = Client(local=ChatModelLeg(Listing(), side="local"))
+    with client.stream("Go.") as stream:
+        assert [chunk.text for chunk in stream][:2] == ["Bo", "th."]
+    async with AsyncClient.sharing(client).stream("Go.") as stream:
+        assert [chunk.text async for chunk in stream][:2] == ["Bo", "th."]
+
+
+def test_no_leg_goes_on_from_a_beginning():
+    """A leg said to go on from a beginning is refused, because it would say it twice."""
+    with pytest.raises(ConfigError, match="begin anew"):
+        ChatModelLeg(FakeListChatModel(responses=["Yes."]), side="local", abilities=["prefix"])
+
+
 def test_closing_from_another_thread_ends_the_stream_at_its_next_piece():
     """A stream that waits can be closed from elsewhere, and gives no piece after that."""
     ask, go = threading.Event(), threading.Event()
@@ -236,6 +277,7 @@ CASES = [
     (TimeoutError(), TimedOut),
     (ConnectionResetError("x"), ConnectFailed),
     (json.JSONDecodeError("x", "y", 0), ServerError),
+    (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), ServerError),
     (ValueError({"message": "Overloaded", "type": "server_error"}), ServerError),
     (ValueError("Requested tokens (600) exceed context window of 512"), ContextTooLong),
     (TypeError("Received response with null value for `choices`."), ServerError),

@@ -65,7 +65,7 @@ class Spoilt:
 
     def __init__(self, inner, *, asked=None, said=None, pieces=None):
         self.name, self.side, self.model = inner.name, inner.side, inner.model
-        self.abilities = inner.abilities
+        self.abilities, self.facts = inner.abilities, inner.facts
         self._inner = inner
         self._asked = asked or (lambda request: request)
         self._said = said or (lambda completion: completion)

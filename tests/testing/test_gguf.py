@@ -132,7 +132,7 @@ def test_what_no_engine_here_can_do_is_refused(behind):
     engine, client = behind(Completion(text="A cat."))
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     with pytest.raises(BadRequest) as raised:
-        client.chat([{"role": "user", "content": [image]}])
+        client.chat([{"role": "user", "content": [image]}], model="moonshotai/Kimi-K2.6")
     assert raised.value.status_code == 400
     assert engine.requests == []
 

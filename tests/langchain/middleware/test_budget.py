@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import ModelFallbackMiddleware, ModelRetryMiddleware
+from langchain.agents.middleware import (
+    AgentMiddleware,
+    ModelFallbackMiddleware,
+    ModelRequest,
+    ModelRetryMiddleware,
+)
 from langchain.agents.structured_output import (
     ProviderStrategy,
     StructuredOutputError,
@@ -15,6 +22,7 @@ from langchain.agents.structured_output import (
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
 
@@ -37,6 +45,7 @@ from langchain_aideon.middleware import (
     first_step,
     money,
 )
+from langchain_aideon.middleware.accounts import Accounts
 from langchain_aideon.router import AideonRouter
 from langchain_aideon.router.legs import ChatModelLeg
 
@@ -274,6 +283,96 @@ def test_money_of_a_failed_run_is_missing_from_the_next(hybrid, together):
     assert len(together.requests) == 1
 
 
+class Around(AgentMiddleware):
+    """A user's own middleware that makes every call twice, or fails after the first."""
+
+    def __init__(self, error=None):
+        self._error = error
+
+    def wrap_model_call(self, request, handler):
+        handler(request)
+        self._fail()
+        return handler(request)
+
+    async def awrap_model_call(self, request, handler):
+        await handler(request)
+        self._fail()
+        return await handler(request)
+
+    def _fail(self):
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+
+async def test_calls_that_other_middleware_threw_away_are_counted(hybrid, together, run):
+    """A call whose answer was thrown away, or whose step failed after it, is paid all the same."""
+    chat, _ = hybrid(max_tokens=100, sides=("cloud",))
+    together.script.reply(*[Reply("Yes.", usage=USAGE)] * 3)
+    agent = create_agent(
+        chat,
+        middleware=[Around(OSError("Full.")), BudgetMiddleware("1 USD")],
+        checkpointer=InMemorySaver(),
+    )
+    with pytest.raises(OSError, match="Full"):
+        await run(agent, ASK, THREAD)
+    await run(agent, ASK, THREAD)
+    assert Decimal(spending(agent)["usd"]) == 3 * TOOK
+    together.script.reply(Reply("Yes.", usage=USAGE), Reply("Yes.", usage=USAGE))
+    await run(agent, ASK, THREAD)
+    assert Decimal(spending(agent)["usd"]) == 5 * TOOK
+
+
+async def test_a_cancelled_call_counts_as_the_most_it_may_cost(hybrid, together):
+    """Whoever hangs up before the answer is there has not asked for nothing."""
+    chat, _ = hybrid(max_tokens=100, sides=("cloud",))
+    together.script.reply(Reply("Late.", delay=2), Reply("Yes.", usage=USAGE))
+    agent = create_agent(chat, middleware=[BudgetMiddleware("1 USD")], checkpointer=InMemorySaver())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(agent.ainvoke(ASK, THREAD), 0.5)
+    assert len(together.requests) == 1
+    await agent.ainvoke(ASK, THREAD)
+    assert Decimal(spending(agent)["estimated"]) > 0
+    total = Decimal(spending(agent)["usd"]) - Decimal(spending(agent)["estimated"])
+    assert total == TOOK
+
+
+def test_calls_at_the_same_time_share_the_limit(hybrid, together):
+    """Runs of one thread that are under way together do not spend the same money twice."""
+    chat, _ = hybrid(max_tokens=1000, sides=("cloud",))
+    together.script.reply(*[Reply("Yes.", usage=USAGE, delay=0.3)] * 6)
+    agent = create_agent(chat, middleware=[BudgetMiddleware("0.002")], checkpointer=InMemorySaver())
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: agent.invoke(ASK, THREAD), range(6)))
+    assert len(together.requests) == 2
+
+
+def test_an_agent_without_a_checkpointer_begins_anew(hybrid, together):
+    """Every run without a checkpointer has the whole limit, also in what it names a thread."""
+    chat, _ = hybrid(max_tokens=100, sides=("cloud",))
+    together.script.reply(*[Reply("Yes.", usage=USAGE)] * 3)
+    agent = create_agent(chat, middleware=[BudgetMiddleware("0.0018")])
+    for _ in range(3):
+        assert agent.invoke(ASK, THREAD)["messages"][-1].content == "Yes."
+
+
+def test_accounts_hold_what_a_state_lacks():
+    """An account is open until the state tells it all, and a state rolled back owes nothing."""
+    kept, cost = Accounts(), money.Cost(Decimal("0.3"))
+    limit, most = Decimal(1), Decimal("0.4")
+    assert kept.reserve("a", None, most, limit) == (True, 0)
+    assert kept.reserve("a", None, most, limit) == (True, Decimal("0.4"))
+    assert kept.reserve("a", None, most, limit) == (False, Decimal("0.8"))
+    told = kept.book("a", None, most, [cost])
+    assert money.spent(told) == Decimal("0.3")
+    assert money.spent(kept.book("a", None, most, [cost])) == Decimal("0.6")
+    assert money.spent(kept.book("a", told, money.NOTHING, [])) == Decimal("0.3")
+    whole = {"usd": "0.6"}
+    kept.settle("a", whole)
+    assert kept._accounts == {}
+    assert kept.reserve("a", {"usd": "0.1"}, most, limit) == (True, Decimal("0.1"))
+
+
 def test_an_untold_cost_counts_as_the_most_it_may_be(hybrid, together):
     """An answer that tells no cost counts as the estimate, and is marked as one."""
     chat, _ = hybrid(max_tokens=10, sides=("cloud",))
@@ -339,6 +438,25 @@ def test_a_router_is_held_to_its_budget(hybrid, together):
         agent.invoke(ASK, THREAD)
         assert len(together.requests) == asked
         assert (Decimal(spending(agent)["usd"]) > 0) == bool(asked)
+
+
+@pytest.mark.parametrize(
+    ("made", "written"),
+    [
+        ({"max_tokens": 1000}, 1000),
+        ({"max_tokens": 10, "n": 3}, 30),
+        ({"max_tokens": 10, "bound": {"max_tokens": 2000}}, 2000),
+        ({"max_tokens": 10, "bound": {"max_completion_tokens": 2000}}, 2000),
+        ({"max_tokens": 10, "bound": {"n": 4}}, 40),
+    ],
+)
+def test_what_is_bound_to_a_leg_is_reckoned_with(made, written):
+    """The longest answer of a router's model is what it was made and bound with."""
+    bound = made.pop("bound", {})
+    model = ChatOpenAI(model="m", api_key="k", base_url="http://127.0.0.1:1", **made).bind(**bound)
+    router = AideonRouter(cloud=ChatModelLeg(model, side="cloud"))
+    request = ModelRequest(model=router, messages=[HumanMessage("Hi.")], state={}, runtime=None)
+    assert estimates.worst(request, {"m": ("0", "1")}) == Decimal(written) / 1_000_000
 
 
 def test_mistakes_are_told_at_once():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import (
+    AgentMiddleware,
     HumanInTheLoopMiddleware,
     LLMToolSelectorMiddleware,
     ModelFallbackMiddleware,
@@ -288,6 +292,62 @@ def test_errors_of_private_tools_are_private(hybrid, together):
     assert "SECRET" not in sent(together)
 
 
+async def test_errors_of_private_agents_in_tools_are_private(hybrid, together, run):
+    """A tool that failed after its agent became private leaves its error here, for every hook."""
+    inner, _ = hybrid()
+    summarizer, _ = hybrid()
+    chat, local = hybrid()
+    secretary = create_agent(inner, middleware=[PrivacyMiddleware()])
+
+    @tool
+    def ask_secretary(question: str) -> str:
+        """Ask the secretary."""
+        secretary.invoke({"messages": question, "privacy": "private"})
+        raise ValueError("SECRET letter.")
+
+    class Summary(AgentMiddleware):
+        def before_model(self, state, runtime):
+            if isinstance(state["messages"][-1], ToolMessage):
+                summarizer.invoke(state["messages"])
+
+    retry = ToolRetryMiddleware(max_retries=0, on_failure="continue")
+    for extra in ([], [Summary()]):
+        together.script.call("ask_secretary", question="What is in my mail?")
+        agent = create_agent(chat, [ask_secretary], middleware=[retry, *extra, PrivacyMiddleware()])
+        if extra:
+            with pytest.raises(ConfigError, match="Nothing was sent"):
+                await run(agent, ASK)
+        else:
+            assert (await run(agent, ASK))["privacy"] == "private"
+            assert "SECRET" in str(local.requests[-1].messages)
+    assert "SECRET" not in sent(together)
+
+
+@pytest.mark.parametrize("how", ["a message", "the context"])
+@pytest.mark.parametrize("hook", ["before_agent", "before_model", "wrap_model_call"])
+def test_no_hook_listed_before_it_asks_the_cloud(hybrid, together, hook, how):
+    """What is private by a message or the context is so for middleware that comes first, too."""
+    chat, _ = hybrid()
+    other, _ = hybrid()
+
+    def before(_self, state, runtime):
+        other.invoke(state["messages"])
+
+    def around(_self, request, handler):
+        other.invoke(request.messages)
+        return handler(request)
+
+    said = {hook: before if hook.startswith("before") else around}
+    first = type("First", (AgentMiddleware,), said)
+    agent = create_agent(chat, middleware=[first(), PrivacyMiddleware()], context_schema=Context)
+    kwargs = {"privacy": "private"} if how == "a message" else {}
+    message = HumanMessage("SECRET", additional_kwargs=kwargs)
+    context = Context("private" if how == "the context" else "public")
+    with pytest.raises(ConfigError, match="Nothing was sent"):
+        agent.invoke({"messages": [message]}, context=context)
+    assert together.requests == []
+
+
 def test_every_later_step_and_structured_call_is_private(hybrid, together, calls):
     """Answers of a form, their repair and all steps that follow stay here."""
 
@@ -499,6 +559,106 @@ def test_an_agent_called_in_a_private_node_is_private(hybrid, together):
     graph = graph.add_edge(START, "ask").add_edge("ask", END).compile()
     graph.invoke(ASK | {"privacy": "private"})
     assert (len(local.requests), together.requests) == (1, [])
+
+
+class Judge(AgentMiddleware):
+    """A user's own middleware that has a model of its own read what a step gave."""
+
+    def __init__(self, model):
+        self._model = model
+
+    def wrap_tool_call(self, request, handler):
+        return self._judged(handler(request))
+
+    async def awrap_tool_call(self, request, handler):
+        return self._judged(await handler(request))
+
+    def wrap_model_call(self, request, handler):
+        return self._judged(handler(request))
+
+    async def awrap_model_call(self, request, handler):
+        return self._judged(await handler(request))
+
+    def _judged(self, result):
+        if "SECRET" in str(result):
+            self._model.invoke(str(result))
+        return result
+
+
+async def test_what_a_step_gave_is_private_at_once(hybrid, together, run):
+    """Middleware around the step that becomes private asks no cloud about what that step gave."""
+    judge, _ = hybrid()
+    together.script.call("read_mail", folder="inbox")
+    chat, _ = hybrid()
+    privacy = PrivacyMiddleware(private_tools=[read_mail])
+    agent = create_agent(chat, [read_mail], middleware=[Judge(judge), privacy])
+    with pytest.raises(ConfigError, match="Nothing was sent"):
+        await run(agent, ASK)
+    chat, _ = hybrid(Completion(text="The SECRET is out."))
+    privacy = PrivacyMiddleware(detector=lambda messages: "hush" in str(messages))
+    agent = create_agent(chat, system_prompt="hush", middleware=[Judge(judge), privacy])
+    with pytest.raises(ConfigError, match="Nothing was sent"):
+        await run(agent, ASK)
+    assert "SECRET" not in sent(together)
+    assert not guard._GUARD._private
+
+
+class Modelled(BaseModel):
+    """A graph's state as pydantic has it."""
+
+    messages: list[Any]
+    privacy: str = "public"
+
+
+@dataclass
+class Listed:
+    """A graph's state as a dataclass."""
+
+    messages: list[Any]
+    privacy: str = "public"
+
+
+@pytest.mark.parametrize("kind", [Modelled, Listed])
+def test_states_of_every_kind_have_the_label(hybrid, together, kind):
+    """A graph whose state is an instance of a class keeps the label as one with a dict does."""
+    chat, _ = hybrid()
+
+    def ask(state):
+        return {"messages": [chat.invoke(state.messages)]}
+
+    graph = StateGraph(kind).add_node("ask", ask)
+    graph = graph.add_edge(START, "ask").add_edge("ask", END).compile()
+    with pytest.raises(ConfigError, match="Nothing was sent"):
+        graph.invoke({"messages": [HumanMessage("SECRET")], "privacy": "private"})
+    assert together.requests == []
+    graph.invoke({"messages": [HumanMessage("Hello.")]})
+    assert len(together.requests) == 1
+
+
+def test_private_and_public_runs_do_not_mix(hybrid, together):
+    """Runs at the same time are each as private as they are, in threads."""
+    chat, _ = hybrid()
+    agent = create_agent(chat, middleware=[PrivacyMiddleware()])
+
+    def side(private):
+        said = agent.invoke(ASK | ({"privacy": "private"} if private else {}))
+        return said["messages"][-1].response_metadata["route"]["side"]
+
+    with ThreadPoolExecutor(8) as pool:
+        sides = list(pool.map(side, [True, False] * 8))
+    assert sides == ["local", "cloud"] * 8
+    assert not guard._GUARD._private
+
+
+async def test_private_and_public_tasks_do_not_mix(hybrid, together):
+    """Runs at the same time are each as private as they are, on one event loop."""
+    chat, _ = hybrid()
+    agent = create_agent(chat, middleware=[PrivacyMiddleware()])
+    asked = [agent.ainvoke(ASK | ({"privacy": "private"} if i % 2 else {})) for i in range(16)]
+    answers = [said["messages"][-1] for said in await asyncio.gather(*asked)]
+    sides = [answer.response_metadata["route"]["side"] for answer in answers]
+    assert sides == ["cloud", "local"] * 8
+    assert not guard._GUARD._private
 
 
 def test_the_word_means_nothing_elsewhere(hybrid, together):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, Unpack
 from aideon_core import request as requests
 from aideon_core import routing
 from aideon_core.backends import targets
+from aideon_core.backends.base import candidate
 from aideon_core.backends.llama_cpp import LlamaCppBackend
 from aideon_core.backends.together import TogetherBackend
 from aideon_core.config import Config
 from aideon_core.errors import ConfigError
 from aideon_core.keys import hidden
 from aideon_core.policy import Plan, Policy, Prefer, named
-from aideon_core.routing import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -170,7 +170,7 @@ class ClientBase:
         """How many tokens a prompt has, without asking anybody.
 
         It is exact for the client's local model, where there is one and its file is here; for
-        a cloud model it is an estimate.
+        a cloud model, and for a prompt with pictures, it is an estimate.
 
         Args:
             messages: a prompt, or Message values or OpenAI-style dicts.
@@ -178,9 +178,11 @@ class ClientBase:
 
         Raises:
             BadRequest: the arguments are wrong, or the model's template refuses them.
+            AideonError: the model's file cannot be read, or has no template.
         """
         request = requests.build(messages, **params)
-        local = self._vocabulary()
+        # What no local model reads goes to the cloud.
+        local = None if "media" in routing.needs(request) else self._vocabulary()
         return routing.estimated_tokens(request) if local is None else local.count_tokens(request)
 
     def tokens(self, text: str) -> list[int] | None:
@@ -225,7 +227,7 @@ class ClientBase:
         """Who may answer a call that asks for one model, or for none in particular."""
         if model is None:
             return self.backends
-        if (found := self._others.get(model)) is None:
+        if (found := self._others.get(targets.checked(model))) is None:
             found = targets.named(model, self.backends, self._config)
             if len(self._others) >= _MOST_OTHERS:
                 self._others.pop(next(iter(self._others)), None)
@@ -241,7 +243,7 @@ class ClientBase:
         stream: bool,
     ) -> Plan:
         candidates = [
-            Candidate.of(name, backend, backend.unavailable()) for name, backend in backends.items()
+            candidate(name, backend, backend.unavailable()) for name, backend in backends.items()
         ]
         return self._ruled(policy).plan(request, candidates, stream=stream)
 
@@ -255,7 +257,7 @@ class ClientBase:
         stream: bool,
     ) -> Question | None:
         """The call as the cache sees it; None where it goes past the cache."""
-        if cache not in (None, True, False, "refresh"):
+        if not (cache is None or isinstance(cache, bool) or cache == "refresh"):
             raise ConfigError(
                 f"cache= is {cache!r}.", hint="A call takes True, False, 'refresh' or None."
             )

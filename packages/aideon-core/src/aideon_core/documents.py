@@ -9,6 +9,7 @@ import hashlib
 import html
 import io
 import re
+import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from aideon_core.errors import BadRequest, MissingDependency
@@ -25,8 +26,8 @@ MOST_BYTES: Final = 20 * 1024 * 1024
 _MOST_CHARACTERS: Final = 4_000_000
 _MOST_PAGES: Final = 2_000
 _MOST_PAGE_BYTES: Final = 16 * 1024 * 1024
-# A page of a book has a few thousand; drawings that call each other have no bound of their own.
-_MOST_OPERATIONS: Final = 4_000_000
+# A thousand pages take less; what draws itself over and over has no bound of its own.
+_MOST_SECONDS: Final = 60.0
 # An agent sends its whole conversation again with every step.
 _KEPT: Final = 8
 _kept: dict[bytes, str] = {}
@@ -159,7 +160,7 @@ class _Pdf:
         self._data = data
         self._shown = shown
         self._where = where
-        self._operations = 0
+        self._ends = time.monotonic() + _MOST_SECONDS
 
     def text(self) -> str:
         """What its pages say, an empty line between them."""
@@ -208,7 +209,7 @@ class _Pdf:
             drawn = page.get_contents()
             if drawn is not None and len(drawn.get_data()) > _MOST_PAGE_BYTES:
                 raise _TooMuchError("has a page that is drawn in too much detail.")
-            text = page.extract_text(visitor_operand_before=self._count)
+            text = page.extract_text(visitor_operand_before=self._check)
             # pypdf turns what is raised inside a nested drawing into a line in its log.
             self._check()
             length += len(text)
@@ -219,10 +220,6 @@ class _Pdf:
         joined = "\n\n".join(texts)
         return joined.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
-    def _count(self, *_: object) -> None:
-        self._operations += 1
-        self._check()
-
-    def _check(self) -> None:
-        if self._operations > _MOST_OPERATIONS:
-            raise _TooMuchError("draws without end.")
+    def _check(self, *_: object) -> None:
+        if time.monotonic() > self._ends:
+            raise _TooMuchError(f"takes more than {_MOST_SECONDS:g} s to read.")

@@ -12,7 +12,6 @@ from aideon_core.types import Considered
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aideon_core.backends.base import Backend
     from aideon_core.types import Request, Side
 
 Ability: TypeAlias = Literal[
@@ -42,7 +41,6 @@ _WANTS: dict[Ability, str] = {
     "n": "give several answers at once",
     "prefix": "go on from a given beginning",
 }
-_MEDIA: frozenset[Ability] = frozenset({"media"})
 # Asked for by a parameter of the same name, when it is given at all.
 _GIVEN: tuple[Ability, ...] = ("top_k", "min_p", "repetition_penalty", "logit_bias", "prefix")
 
@@ -56,15 +54,6 @@ class Candidate:
     model: str
     abilities: frozenset[Ability]
     unavailable: AideonError | None = None
-
-    @classmethod
-    def of(cls, name: str, backend: Backend, unavailable: AideonError | None = None) -> Candidate:
-        """A backend under its name in a client."""
-        abilities = backend.abilities
-        # Asked to look at a picture all the same, some models refuse and others make one up.
-        if backend.facts.media is False:
-            abilities -= _MEDIA
-        return cls(name, backend.side, backend.model, abilities, unavailable)
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,7 @@ class Route:
                 else "answered"
             )
             if attempt.characters:
-                outcome += f" It broke after {attempt.characters} characters."
+                outcome += f" It broke off after character {attempt.characters}."
             lines.append(
                 f"  {number}. {attempt.backend} ({attempt.model}): "
                 f"{outcome} ({attempt.seconds:.2f} s{wait})"

@@ -141,7 +141,7 @@ def _written(generations: Sequence[Generation]) -> bytes | None:
 def _read(written: bytes) -> list[Generation] | None:
     try:
         return [_made(*each) for each in json.loads(written)] or None
-    except (LookupError, TypeError, ValueError, RecursionError):
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
         return None
 
 

@@ -14,25 +14,21 @@ from langchain_core.utils import secret_from_env
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
 from aideon_core import AsyncClient, Client, Config, EmbeddingModel
+from aideon_core.backends import hosts
 from aideon_core.embeddings import EmbeddingRequest, EmbedParams
 from aideon_core.errors import BadRequest, ConfigError, ServerError
 from langchain_aideon.errors import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from aideon_core.embeddings import Embeddings as Vectors
 
 # What a ready client has settled, and what says nothing about it.
 _SETTLED: Final[Mapping[str, object]] = {
-    "local": None,
-    "cloud": None,
     "name": "",
     "matryoshka": False,
-    "api_key": None,
-    "base_url": None,
-    "timeout": None,
-    "max_retries": None,
+    **dict.fromkeys(("local", "cloud", "api_key", "base_url", "timeout", "max_retries")),
 }
 
 
@@ -204,6 +200,11 @@ class AideonEmbeddings(BaseModel, Embeddings):
         said = self.model_fields_set | {"policy"}
         return type(self)(**{word: value for word, value in self if word in said} | dict(update))
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            # A user and a password may be in it.
+            yield name, hosts.shown(value) if name == "base_url" and value else value
+
     def __reduce__(self) -> tuple[Any, ...]:
         if self.client is not None:
             raise TypeError(
@@ -257,9 +258,7 @@ class AideonEmbeddings(BaseModel, Embeddings):
 
     async def _aembedded(self, texts: list[str], prefix: str) -> list[list[float]]:
         asked = _prefixed(texts, prefix)
-        if not asked:
-            return []
-        return self._checked(await self._async_client.embed(asked, **self._params))
+        return self._checked(await self._async_client.embed(asked, **self._params)) if asked else []
 
     def _checked(self, found: Vectors) -> list[list[float]]:
         # The core knows what its client has seen, and not what this object had before a pickle.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+
+from aideon_core.routing import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -137,3 +139,15 @@ class Embedder(Protocol):
     async def aclose(self) -> None:
         """Let go of what belongs to the running event loop, and of the rest."""
         ...
+
+
+_MEDIA: Final[frozenset[Ability]] = frozenset({"media"})
+
+
+def candidate(name: str, backend: Backend, unavailable: AideonError | None = None) -> Candidate:
+    """A backend as routing sees it, under its name in a client."""
+    abilities = backend.abilities
+    # Asked to look at a picture all the same, some models refuse and others make one up.
+    if backend.facts.media is False:
+        abilities -= _MEDIA
+    return Candidate(name, backend.side, backend.model, abilities, unavailable)

@@ -33,12 +33,8 @@ def of_local(targets: Target | Sequence[Target] | None, config: Config) -> list[
     for target in _each(targets, "local="):
         if isinstance(target, str | PathLike):
             found.append(LlamaCppBackend(target, config=config))
-        elif isinstance(target, Backend):
-            found.append(target)
         else:
-            raise ConfigError(
-                f"local= is {target!r}.", hint="It takes a name, a path or a backend."
-            )
+            found.append(_ready(target, "local=", "a name, a path or a backend"))
     return found
 
 
@@ -72,10 +68,8 @@ def of_cloud(
                 target, api_key=api_key, base_url=base_url, timeout=timeout, config=config
             )
             found.append(made[host.name])
-        elif isinstance(target, Backend):
-            found.append(target)
         else:
-            raise ConfigError(f"cloud= is {target!r}.", hint="It takes a name or a backend.")
+            found.append(_ready(target, "cloud=", "a name or a backend"))
     if found and not made and (api_key, base_url, timeout) != (None, None, None):
         raise ConfigError(
             f"api_key=, base_url= and timeout= do not reach {found[0]!r}.",
@@ -91,17 +85,27 @@ def of_cloud(
 
 def by_name(backends: Sequence[Backend]) -> dict[str, Backend]:
     """The backends under their names; several of one name are told apart by their models."""
-    names = [backend.name for backend in backends]
     found: dict[str, Backend] = {}
     for backend in backends:
         name = backend.name
-        if names.count(name) > 1 and name in found:
+        if name in found:
             name = f"{name}:{backend.model}"
         number = 2
         while name in found:
             name, number = f"{backend.name}:{backend.model}#{number}", number + 1
         found[name] = backend
     return found
+
+
+def checked(model: object) -> str:
+    """What ``model=`` says.
+
+    Raises:
+        ConfigError: it is no name.
+    """
+    if not model or not isinstance(model, str):
+        raise ConfigError(f"model= is {model!r}.", hint="It takes the name of a model.")
+    return model
 
 
 def named(model: str, backends: Mapping[str, Backend], config: Config) -> dict[str, Backend]:
@@ -116,8 +120,6 @@ def named(model: str, backends: Mapping[str, Backend], config: Config) -> dict[s
     Raises:
         ConfigError: nothing can go by that name.
     """
-    if not model or not isinstance(model, str):
-        raise ConfigError(f"model= is {model!r}.", hint="It takes the name of a model.")
     own = {name: each for name, each in backends.items() if model in (name, each.model)}
     if own:
         return own
@@ -142,6 +144,17 @@ def _hosted(model: str, backends: Mapping[str, Backend], config: Config) -> Back
         if cloud.name == host.name:
             return cloud.of_model(name)
     return cloud_backend(model, config=config)
+
+
+def _ready(target: object, word: str, takes: str) -> Backend:
+    if isinstance(target, Backend):
+        return target
+    hint = f"It takes {takes}."
+    if hasattr(target, "complete"):
+        has = (name for name in vars(Backend) if not name.startswith("_"))
+        missing = [name for name in has if not hasattr(target, name)]
+        hint = f"A backend has {', '.join(missing)} besides."
+    raise ConfigError(f"{word} is {target!r}.", hint=hint)
 
 
 def _each(targets: object, word: str) -> Iterator[object]:

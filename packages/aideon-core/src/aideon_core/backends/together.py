@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from aideon_core import prices, telemetry
 from aideon_core.backends import hosts, wire
@@ -81,6 +81,17 @@ class TogetherBackend(OpenAICompatibleBackend):
         from aideon_core.catalog.hosted import TOGETHER
 
         return TOGETHER.get(self.model, ModelFacts())
+
+    def of_model(self, model: str) -> Self:
+        """Another model of the same account; see OpenAICompatibleBackend.of_model."""
+        twin = super().of_model(model)
+        # What one closes the other may be using.
+        twin.__dict__.update(
+            _sdk=None,
+            _async_sdks=PerLoop(lambda: twin._made().awaiting(*twin._shared())),  # noqa: SLF001
+            _making=threading.Lock(),
+        )
+        return twin
 
     def sdk(self) -> together.Together:
         """The official SDK's client, on the same keys, address and accounting.

@@ -226,8 +226,9 @@ def _store_at(
         return MemoryStore(max_bytes=max_bytes, clock=clock)
     if path is not None and not _is_path(path):
         raise ConfigError(f"The path of the cache is {path!r}.", hint="It takes that of a file.")
-    file = Config.load().home / FILE if path is None else Path(path).expanduser()
-    above = next((each for each in file.absolute().parents if each.exists()), file.parent)
+    # Absolute: it is opened again after the process may have changed its folder.
+    file = (Config.load().home / FILE if path is None else Path(path).expanduser()).absolute()
+    above = next((each for each in file.parents if each.exists()), file.parent)
     if file.is_dir() or not above.is_dir():
         wrong = file if file.is_dir() else above
         what = "a folder" if file.is_dir() else "no folder"

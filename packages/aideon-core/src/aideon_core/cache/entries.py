@@ -69,11 +69,13 @@ class Entry:
         """The entry that was written; None where the bytes are no entry."""
         try:
             answer, backend, side, model, at = json.loads(written)
+            _when(at)
             return cls(_completion(answer), backend, side, model, at)
         except (
             ArithmeticError,
             AttributeError,
             LookupError,
+            OSError,
             TypeError,
             ValueError,
             RecursionError,
@@ -86,7 +88,7 @@ class Entry:
             answer = _valued(request, self.completion)
         except InvalidOutput:
             return None
-        then = datetime.fromtimestamp(self.at, UTC).isoformat(" ", "seconds")
+        then = _when(self.at)
         route = Route(
             policy=reach.policy,
             reason=f"from the cache, first given by {self.backend} ({self.model}) at {then}",
@@ -96,6 +98,10 @@ class Entry:
             model=self.model,
         )
         return replace(answer, cost=_FREE, route=route)
+
+
+def _when(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(" ", "seconds")
 
 
 def _says(answer: Completion) -> bool:

@@ -6,8 +6,8 @@ import asyncio
 import secrets
 import threading
 import time
-from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aideon_core import forks
@@ -38,19 +38,21 @@ class Flight:
         self.failed = False
         self._place = place
         self._rests_since: float | None = None
-        self._landed: Future[None] = Future()
-        # A task that is cancelled while it waits would cancel it for all others.
-        self._landed.set_running_or_notify_cancel()
+        self._landed = threading.Event()
+        self._wakes: set[Callable[[], object]] = set()
 
     @property
     def has_landed(self) -> bool:
         """Whether there is nothing more to wait for."""
-        return self._landed.done()
+        return self._landed.is_set()
 
     def land(self) -> None:
         """Wake all who wait."""
-        if not self._landed.done():
-            self._landed.set_result(None)
+        self._landed.set()
+        for wake in tuple(self._wakes):
+            # Where a loop is closed nobody waits any more.
+            with suppress(RuntimeError):
+                wake()
 
     def rest(self) -> None:
         """What came is with the reader of the stream, who may never ask for more."""
@@ -73,13 +75,20 @@ class Flight:
 
     def wait(self, seconds: float) -> None:
         """Block until it has landed, or for so long."""
-        with suppress(TimeoutError):
-            self._landed.result(seconds)
+        self._landed.wait(seconds)
 
     async def await_(self, seconds: float) -> None:
         """Await until it has landed, or for so long."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.wrap_future(self._landed), seconds)
+        woken = asyncio.Event()
+        wake = partial(asyncio.get_running_loop().call_soon_threadsafe, woken.set)
+        self._wakes.add(wake)
+        try:
+            # Looked at after that: it may have landed in between.
+            if not self.has_landed:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(woken.wait(), seconds)
+        finally:
+            self._wakes.discard(wake)
 
 
 class Flights:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final
 
+from aideon_core.backends.base import candidate
 from aideon_core.backends.llama_cpp import LlamaCppBackend
 from aideon_core.policy import Prefer
-from aideon_core.routing import Candidate, decide
+from aideon_core.routing import decide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from aideon_core.types import Considered, Request, Side
 
 _BOTH: tuple[Side, ...] = ("local", "cloud")
+# How Python shows what it can tell only by where it lies, which the next one may do too.
+_ADDRESS: Final = " at 0x"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +57,20 @@ def reach_of(policy: Policy, request: Request, backends: Mapping[str, Backend]) 
     """Who may answer ``request`` by ``policy``; None where nobody can tell.
 
     A policy that is no Prefer keeps to itself whom it asks, so its answers are for policies
-    just like it. Of a dataclass, the fields tell which those are.
+    just like it. Of a dataclass, the fields tell which those are, unless one holds a function
+    or the like.
     """
     sides, rule = _BOTH, ""
     if type(policy) is Prefer:
         sides = policy.sides
-    elif is_dataclass(policy):
-        told = [(field.name, getattr(policy, field.name)) for field in fields(policy)]
+    elif "__dataclass_fields__" in vars(type(policy)):
+        told = [(field.name, getattr(policy, field.name)) for field in fields(policy)]  # type: ignore[arg-type]
         rule = f"{type(policy).__module__}.{type(policy).__qualname__} {policy.name} {told}"
+        if _ADDRESS in rule:
+            return None
     else:
         return None
-    candidates = [Candidate.of(name, backend) for name, backend in backends.items()]
+    candidates = [candidate(name, backend) for name, backend in backends.items()]
     decision = decide(request, candidates, policy=policy.name, sides=sides)
     return Reach(
         policy=policy.name,
@@ -83,6 +89,8 @@ def _marks(backend: Backend) -> str:
             file = backend.path.stat()
         except OSError:
             return ""
-        return f"{file.st_size} {file.st_mtime_ns}"
+        # A short context cuts answers off, and another template asks something else.
+        settings = f"{backend.facts.context_tokens} {backend._chat_template!r}"  # noqa: SLF001 - a friend
+        return f"{file.st_size} {file.st_mtime_ns} {settings}"
     # Ours show their address, and no key. What Python shows of others is where they lie in memory.
     return "" if type(backend).__repr__ is object.__repr__ else repr(backend)

@@ -163,7 +163,8 @@ class Question:
 
     def _read(self, written: bytes) -> Completion | None:
         entry, ttl = Entry.decoded(written), self.cache.ttl
-        if entry is None or (ttl is not None and self.cache.now - entry.at >= ttl):
+        # One from the future was kept before the clock was set back.
+        if entry is None or (ttl is not None and abs(self.cache.now - entry.at) >= ttl):
             return None
         if not self._reach.has(entry.backend, entry.side, entry.model):
             return None
@@ -250,13 +251,20 @@ class Turn:
         if self._flight is not None:
             self._flight.failed = True
 
-    def end(self) -> None:
-        """Let the others go on, with the answer or without."""
-        if self._flight is None:
-            return
-        self._cache.flights.end(self._flight)
+    def land(self) -> None:
+        """Let the others of this process go on, with the answer or without; never waits."""
+        if self._flight is not None:
+            self._cache.flights.end(self._flight)
+
+    def release(self) -> None:
+        """Let the other processes go on, which without this do so when the claim lapses."""
         if self._claimed:
             self._cache.release(self._key, self._cache.flights.owner)
+
+    def end(self) -> None:
+        """Let all others go on."""
+        self.land()
+        self.release()
 
 
 def question(
@@ -350,7 +358,9 @@ async def aserved(
         found.fail()
         raise
     finally:
-        await question.cache.off_loop(found.end)
+        # At once: a task that is cancelled here once more still lets the others go on.
+        found.land()
+        await question.cache.off_loop(found.release)
 
 
 async def _adone(

@@ -41,7 +41,7 @@ END;
 _CLAIM: Final = """
 INSERT INTO claims VALUES (:key, :owner, :ends)
 ON CONFLICT (key) DO UPDATE SET owner = :owner, ends = :ends
-WHERE claims.owner = :owner OR claims.ends <= :now
+WHERE claims.owner = :owner OR claims.ends <= :now OR claims.ends > :latest
 """
 
 # SQLite's locks belong to the process: a child that closed these would end its parent's.
@@ -125,7 +125,10 @@ class SqliteStore:
     def claim(self, key: str, owner: str, seconds: float) -> bool:
         """Say that ``owner`` will bring the value; False while another's claim holds."""
         now = self._clock()
-        given = {"key": key, "owner": owner, "ends": now + seconds, "now": now}
+        # One that ends later was made before the clock was set back, and its owner may be dead.
+        # Twice as long: another owner may have looked at the clock a little later.
+        latest = now + 2 * seconds
+        given = {"key": key, "owner": owner, "ends": now + seconds, "now": now, "latest": latest}
         with self._writer.held() as db:
             return db.execute(_CLAIM, given).rowcount == 1
 
@@ -156,7 +159,12 @@ class SqliteStore:
             if excess <= 0:
                 return
             oldest = "SELECT key, size FROM entries ORDER BY used LIMIT ?"
-            for key, size in db.execute(oldest, (_AT_ONCE,)).fetchall():
+            rows = db.execute(oldest, (_AT_ONCE,)).fetchall()
+            if not rows:
+                # The sum was damaged, and would be above the limit for ever.
+                db.execute("UPDATE total SET bytes = 0")
+                return
+            for key, size in rows:
                 db.execute("DELETE FROM entries WHERE key = ?", (key,))
                 excess -= size
                 if excess <= 0:

@@ -36,3 +36,7 @@ def __getattr__(name: str) -> object:
     from aideon_core.catalog.pulling import pull
 
     return pull
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -19,7 +19,7 @@ TOGETHER: Final[Mapping[str, ModelFacts]] = MappingProxyType(
         "deepcogito/cogito-v2-1-671b": ModelFacts(163_840, 163_840, media=False, reasoning=True),
         "deepseek-ai/DeepSeek-R1": ModelFacts(163_840, 163_839, media=False, reasoning=True),
         "deepseek-ai/DeepSeek-V3": ModelFacts(131_072, 131_072, media=False, reasoning=False),
-        "deepseek-ai/DeepSeek-V3-1": ModelFacts(131_072, 131_072, media=False, reasoning=True),
+        "deepseek-ai/DeepSeek-V3.1": ModelFacts(131_072, 131_072, media=False, reasoning=True),
         "deepseek-ai/DeepSeek-V4-Pro": ModelFacts(512_000, 384_000, media=False, reasoning=True),
         "essentialai/Rnj-1-Instruct": ModelFacts(32_768, 32_768, media=False, reasoning=False),
         "google/gemma-3n-E4B-it": ModelFacts(32_768, 32_768, media=False, reasoning=False),

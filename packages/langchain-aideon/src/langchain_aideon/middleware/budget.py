@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NotRequired, TypeAlias, cast
 
@@ -19,6 +18,7 @@ from langgraph.types import Command
 from aideon_core.errors import ConfigError
 from langchain_aideon.messages import PROVIDER
 from langchain_aideon.middleware import estimates, labels, money, steps
+from langchain_aideon.middleware.accounts import Accounts
 from langchain_aideon.middleware.money import BudgetExceeded, Prices, Spending, plus
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ OnExhausted: TypeAlias = Literal["local", "stop", "raise"]
 
 _WAYS: Final = ("local", "stop", "raise")
 _STOP: Final = {"stopped_by": "budget"}
-_MOST_THREADS: Final = 1024
 
 
 class BudgetState(AgentState[Any]):
@@ -104,8 +103,7 @@ class BudgetMiddleware(AgentMiddleware[BudgetState, Any, Any]):
         self.limit = money.limit_of(limit)
         self.on_exhausted = on_exhausted
         self.prices = money.checked_prices(prices)
-        # A failed step leaves nothing in the state; its money waits here for the next one.
-        self._unsaved: OrderedDict[str, Spending] = OrderedDict()
+        self._accounts = Accounts()
 
     def wrap_model_call(
         self,
@@ -118,8 +116,8 @@ class BudgetMiddleware(AgentMiddleware[BudgetState, Any, Any]):
             return step
         try:
             response = handler(step.request)
-        except Exception as error:
-            self._keep(request, estimates.of_failure(error, step.most, self.prices))
+        except BaseException as error:
+            self._book(step, estimates.of_failure(error, step.most, self.prices))
             raise
         return self._counted(step, response)
 
@@ -134,14 +132,15 @@ class BudgetMiddleware(AgentMiddleware[BudgetState, Any, Any]):
             return step
         try:
             response = await handler(step.request)
-        except Exception as error:
-            self._keep(request, estimates.of_failure(error, step.most, self.prices))
+        except BaseException as error:
+            self._book(step, estimates.of_failure(error, step.most, self.prices))
             raise
         return self._counted(step, response)
 
     @hook_config(can_jump_to=["end"])
-    def after_model(self, state: BudgetState, runtime: Runtime[Any]) -> dict[str, Any] | None:  # noqa: ARG002 - as LangChain calls it
+    def after_model(self, state: BudgetState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """End the run where the last call was not made, a form that was asked for or not."""
+        self._accounts.settle(_thread(runtime), state.get("spending"))
         last = state["messages"][-1]
         return {"jump_to": "end"} if _is_stop(last) else None
 
@@ -157,8 +156,10 @@ class BudgetMiddleware(AgentMiddleware[BudgetState, Any, Any]):
         # A private step goes to no cloud, whatever middleware comes after this.
         if labels.says_private(request.state) or steps.is_local(request):
             return _Step(request, money.NOTHING)
-        most, spent = estimates.worst(request, self.prices), self._spent(request)
-        if spent + most <= self.limit:
+        most = estimates.worst(request, self.prices)
+        thread, saved = _thread(request.runtime), _saved(request)
+        fits, spent = self._accounts.reserve(thread, saved, most, self.limit)
+        if fits:
             return _Step(request, most)
         told = (
             f"the call may cost up to {money.shown(most)}, and "
@@ -186,29 +187,25 @@ class BudgetMiddleware(AgentMiddleware[BudgetState, Any, Any]):
 
     def _counted(self, step: _Step, response: ModelResponse[Any]) -> ExtendedModelResponse[Any]:
         costs = estimates.of_answers(response.result, step.most, self.prices)
-        self._keep(step.request, costs)
-        spending = self._unsaved.pop(_thread(step.request), Spending())
+        spending = self._book(step, costs)
         if step.told:
             response = steps.explained(response, budget=f"kept local: {step.told}")
         return ExtendedModelResponse(
             model_response=response, command=Command(update={"spending": spending})
         )
 
-    def _spent(self, request: ModelRequest[Any]) -> Decimal:
-        saved = cast("Spending | None", request.state.get("spending"))
-        return money.spent(plus(saved, self._unsaved.get(_thread(request))))
-
-    def _keep(self, request: ModelRequest[Any], costs: list[Cost]) -> None:
-        thread = _thread(request)
-        for cost in costs:
-            self._unsaved[thread] = plus(self._unsaved.get(thread), cost.as_spending())
-        while len(self._unsaved) > _MOST_THREADS:
-            self._unsaved.popitem(last=False)
+    def _book(self, step: _Step, costs: list[Cost]) -> Spending:
+        thread, saved = _thread(step.request.runtime), _saved(step.request)
+        return self._accounts.book(thread, saved, step.most, costs)
 
 
-def _thread(request: ModelRequest[Any]) -> str:
+def _saved(request: ModelRequest[Any]) -> Spending | None:
+    return cast("Spending | None", request.state.get("spending"))
+
+
+def _thread(runtime: Runtime[Any]) -> str:
     """The thread of a step; one that has none is a thread of its own."""
-    info = request.runtime.execution_info
+    info = runtime.execution_info
     if info is None or info.thread_id is None:
         return "" if info is None else info.task_id
     return f"{info.thread_id} {info.checkpoint_ns.rpartition('|')[0]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain.agents.structured_output import StructuredOutputError
 from langchain_core.messages import AIMessage
@@ -25,6 +25,7 @@ from aideon_core.types import Usage
 from langchain_aideon.messages import to_messages
 from langchain_aideon.middleware import money, steps
 from langchain_aideon.middleware.money import NOTHING, Cost, Prices
+from langchain_aideon.router import capabilities
 from langchain_aideon.router.legs import ChatModelLeg
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from aideon_core.backends.base import Backend
+
+_LONGEST: Final = ("max_tokens", "max_completion_tokens")
 
 
 def prompt_tokens(request: ModelRequest[Any]) -> int:
@@ -66,17 +69,18 @@ def worst(request: ModelRequest[Any], own: Prices) -> Decimal:
         return NOTHING
     words, prompt = steps.words(request), prompt_tokens(request)
     limit = words.get("max_tokens", getattr(steps.unbound(request.model), "max_tokens", None))
-    answers = words.get("n") or 1
+    answers = words.get("n")
     costs = [_worst(each, prompt, limit, answers, own) for each in clouds]
     # An answer that cannot be read is asked for once more, and then elsewhere.
     return 2 * sum(costs, NOTHING) if words.get("output_type") is not None else max(costs)
 
 
 def _worst(
-    backend: Backend, prompt: int, max_tokens: int | None, answers: int, own: Prices
+    backend: Backend, prompt: int, max_tokens: int | None, answers: int | None, own: Prices
 ) -> Decimal:
-    if max_tokens is None and isinstance(backend, ChatModelLeg):
-        max_tokens = getattr(backend.runnable, "max_tokens", None)
+    if isinstance(backend, ChatModelLeg):
+        longest, several = _made_with(backend)
+        max_tokens, answers = max_tokens or longest, answers or several
     written = money.most_tokens(backend.facts, prompt, max_tokens)
     if written is None:
         raise ConfigError(
@@ -85,7 +89,9 @@ def _worst(
         )
     if backend.model not in own and _bills_nothing(backend):
         return NOTHING
-    cost = money.price(_provider(backend), backend.model, Usage(prompt, written * answers), own)
+    cost = money.price(
+        _provider(backend), backend.model, Usage(prompt, written * (answers or 1)), own
+    )
     if cost is None:
         raise ConfigError(
             f"Nobody knows the price of {backend.model!r}, so no budget can hold it.",
@@ -94,6 +100,13 @@ def _worst(
             "written.",
         )
     return cost
+
+
+def _made_with(leg: ChatModelLeg) -> tuple[int | None, int | None]:
+    """The longest answer that a model of another library gives by itself, and how many."""
+    chat, bound = capabilities.wrapped(leg.runnable)
+    said = {name: bound.get(name, getattr(chat, name, None)) for name in (*_LONGEST, "n")}
+    return max(said[name] or 0 for name in _LONGEST) or None, said["n"]
 
 
 def _bills_nothing(backend: Backend) -> bool:
@@ -128,8 +141,10 @@ def _of_answer(message: AIMessage, most: Decimal, own: Prices) -> Cost:
 def of_failure(error: BaseException, most: Decimal, own: Prices) -> list[Cost]:
     """What a call that failed may have cost: of answers nobody could read, and of broken ones.
 
-    What a host refuses it does not bill.
+    What a host refuses it does not bill. What was cancelled may have been billed in full.
     """
+    if not isinstance(error, Exception):
+        return [Cost(most, estimated=True)]
     if isinstance(error, StructuredOutputError):
         return of_answers([error.ai_message], most, own)
     if isinstance(error, AllBackendsFailed):

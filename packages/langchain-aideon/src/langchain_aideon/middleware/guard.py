@@ -9,6 +9,7 @@ away: one put in by middleware that comes later, one that writes summaries, one 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tracers.context import register_configure_hook
 
@@ -28,10 +30,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
+    from langchain_core.runnables import RunnableConfig
+
+_MOST_FAILED: Final = 16_384
+# Where LangGraph keeps what a node runs with, the caller's context among it.
+_RUNTIME: Final = "__pregel_runtime"
+
 
 @dataclass(slots=True)
 class Scope:
-    """A model call or a tool call, and all that runs inside it, in whatever thread."""
+    """A model call or a tool call, and all that runs inside it and has its context."""
 
     private: bool
 
@@ -44,14 +52,24 @@ def inside_private() -> bool:
     scope = _scope.get()
     if scope is not None and scope.private:
         return True
-    parent = getattr(ensure_config().get("callbacks"), "parent_run_id", None)
-    return _GUARD.knows(parent)
+    config = ensure_config()
+    runtime = config.get("configurable", {}).get(_RUNTIME)
+    if _at(getattr(runtime, "context", None), KEY) == PRIVATE:
+        return True
+    return _GUARD.knows(_node(config))
 
 
 def tell_outer() -> None:
-    """Let the tool call around this agent, if there is one, know that it became private."""
+    """Let what is around this know that it became private: the node, and a tool call."""
+    if (node := _node(ensure_config())) is not None:
+        _GUARD.make_private(node)
     if (scope := _scope.get()) is not None:
         scope.private = True
+
+
+def _node(config: RunnableConfig) -> UUID | None:
+    """The run that a config is of."""
+    return getattr(config.get("callbacks"), "parent_run_id", None)
 
 
 @contextmanager
@@ -65,6 +83,19 @@ def entered(*, private: bool) -> Iterator[Scope]:
         _scope.reset(token)
 
 
+# Answers whose private tool calls failed, by id: whoever makes a message of the failure knows
+# nothing of the label.
+_failed: Final[OrderedDict[str, None]] = OrderedDict()
+
+
+def remember_failed(answer_id: str | None) -> None:
+    """Have all that comes after this answer be private, because a tool that it called failed."""
+    if answer_id is not None:
+        _failed[answer_id] = None
+    while len(_failed) > _MOST_FAILED:
+        _failed.popitem(last=False)
+
+
 class Guard(BaseCallbackHandler):
     """Refuses models that private steps may not ask, before anything is sent."""
 
@@ -73,6 +104,10 @@ class Guard(BaseCallbackHandler):
 
     def __init__(self) -> None:
         self._private: set[UUID] = set()
+
+    def make_private(self, run_id: UUID) -> None:
+        """Have that run be private until it ends."""
+        self._private.add(run_id)
 
     def knows(self, run_id: UUID | None) -> bool:
         """Whether that run is private and still going on."""
@@ -91,8 +126,7 @@ class Guard(BaseCallbackHandler):
         """A node that is given a private state is private, and so is what it runs."""
         # Elsewhere the word may mean anything, such as a variable of a prompt.
         is_node = "langgraph_node" in (metadata or {})
-        said = is_node and isinstance(inputs, Mapping) and inputs.get(KEY) == PRIVATE
-        if said or parent_run_id in self._private:
+        if parent_run_id in self._private or (is_node and self._is_private(inputs)):
             self._private.add(run_id)
 
     def on_chain_end(self, outputs: object, *, run_id: UUID, **_: Any) -> None:
@@ -142,6 +176,16 @@ class Guard(BaseCallbackHandler):
         """Refuse what may go to the cloud."""
         self._check(**run)
 
+    def _is_private(self, state: object) -> bool:
+        if _at(state, KEY) == PRIVATE:
+            return True
+        messages = _at(state, "messages")
+        return isinstance(messages, list) and any(
+            isinstance(each, BaseMessage)
+            and (each.additional_kwargs.get(KEY) == PRIVATE or each.id in _failed)
+            for each in messages
+        )
+
     def _check(
         self,
         *,
@@ -154,6 +198,11 @@ class Guard(BaseCallbackHandler):
         _refuse_cloud(invocation_params or {})
         # A router silences what is set here for the models that it asks inside its own run.
         _guard.set(self)
+
+
+def _at(state: object, name: str) -> object:
+    """What a state tells under a name: a dict's, or that of an instance of a class."""
+    return state.get(name) if isinstance(state, Mapping) else getattr(state, name, None)
 
 
 def _refuse_cloud(params: Mapping[str, Any]) -> None:

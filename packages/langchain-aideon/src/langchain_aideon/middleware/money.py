@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
 
 from aideon_core import prices as known_prices
 from aideon_core.errors import AideonError, ConfigError
@@ -85,16 +85,24 @@ def limit_of(limit: str | Decimal) -> Decimal:
 
 def plus(left: Spending | None, right: Spending | None) -> Spending:
     """Both together."""
-    both = (left or {}, right or {})
+    left, right = left or {}, right or {}
     return {
-        "usd": str(sum((Decimal(each.get("usd", "0")) for each in both), NOTHING)),
-        "estimated": str(sum((Decimal(each.get("estimated", "0")) for each in both), NOTHING)),
+        "usd": str(_amount(left, "usd") + _amount(right, "usd")),
+        "estimated": str(_amount(left, "estimated") + _amount(right, "estimated")),
+    }
+
+
+def minus(left: Spending, right: Spending) -> Spending:
+    """What is left of one without the other; 0 where that is less."""
+    return {
+        "usd": str(max(_amount(left, "usd") - _amount(right, "usd"), NOTHING)),
+        "estimated": str(max(_amount(left, "estimated") - _amount(right, "estimated"), NOTHING)),
     }
 
 
 def spent(spending: Spending | None) -> Decimal:
     """The sum."""
-    return Decimal((spending or {}).get("usd", "0"))
+    return _amount(spending or {}, "usd")
 
 
 def price(provider: str | None, model: str, usage: Usage, own: Prices) -> Decimal | None:
@@ -140,6 +148,10 @@ def shown(amount: Decimal) -> str:
     """The amount as people write it, rounded to a millionth."""
     text = f"{amount.quantize(Decimal('0.000001')):f}"
     return f"{text.rstrip('0').rstrip('.')} USD"
+
+
+def _amount(spending: Spending, part: Literal["usd", "estimated"]) -> Decimal:
+    return Decimal(spending.get(part, "0"))
 
 
 def _read(text: object) -> Decimal | None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypeAlias
 
 from langchain.agents.middleware import AgentMiddleware, AgentState, ExtendedModelResponse
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
 from langgraph.types import Command
 
@@ -42,9 +42,10 @@ class PrivacyMiddleware(AgentMiddleware[PrivacyState, Any, Any]):
     From then on every model call goes by ``policy="local-only"``, and its route has ``privacy``.
     A model that other middleware or a tool asks instead is refused before anything is sent,
     unless it is local-only itself; so list this middleware last, and give summaries and the
-    like a model of their own that is local-only. What is no chat model is not seen: embeddings,
-    retrievers, the tools' own requests, and tracing, which sends every message to LangSmith
-    where it is on.
+    like a model of their own that is local-only. The detector reads the input after hooks listed
+    before it. What is no chat model is not seen: embeddings, retrievers, the tools' own requests,
+    and tracing, which sends every message to LangSmith where it is on. Nor is a model that a tool
+    asks in a thread without the tool's context; ``contextvars.copy_context().run`` gives it one.
 
     Agents inside a tool call or inside a node share the label of what is around them where they
     have this middleware too, and hand theirs back from a tool. Without it, their models are
@@ -134,7 +135,11 @@ class PrivacyMiddleware(AgentMiddleware[PrivacyState, Any, Any]):
     ) -> ToolResult:
         """Label the state with what the tool gave back, before any model reads it."""
         with guard.entered(private=labels.says_private(request.state)) as scope:
-            result = handler(request)
+            try:
+                result = handler(request)
+            except Exception:
+                self._failed(request, scope)
+                raise
         return self._result(request, result, scope)
 
     async def awrap_tool_call(
@@ -144,7 +149,11 @@ class PrivacyMiddleware(AgentMiddleware[PrivacyState, Any, Any]):
     ) -> ToolResult:
         """Label the state with what the tool gave back, before any model reads it."""
         with guard.entered(private=labels.says_private(request.state)) as scope:
-            result = await handler(request)
+            try:
+                result = await handler(request)
+            except Exception:
+                self._failed(request, scope)
+                raise
         return self._result(request, result, scope)
 
     def _known(self, state: object, messages: Sequence[BaseMessage], runtime: Runtime[Any]) -> bool:
@@ -165,11 +174,19 @@ class PrivacyMiddleware(AgentMiddleware[PrivacyState, Any, Any]):
             return False
         return bool(await steps.awaited(self._detector(messages)))
 
+    def _is_private(self, request: ToolCallRequest, scope: guard.Scope) -> bool:
+        return scope.private or request.tool_call["name"] in self.private_tools
+
+    def _failed(self, request: ToolCallRequest, scope: guard.Scope) -> None:
+        if self._is_private(request, scope):
+            guard.tell_outer()
+            answers = [m.id for m in request.state["messages"] if isinstance(m, AIMessage)]
+            guard.remember_failed(answers[-1])
+
     def _result(
         self, request: ToolCallRequest, result: ToolResult, scope: guard.Scope
     ) -> ToolResult:
-        private = request.tool_call["name"] in self.private_tools or scope.private
-        if private or labels.is_private_result(result):
+        if self._is_private(request, scope) or labels.is_private_result(result):
             guard.tell_outer()
             made: ToolResult = labels.privately(result)
             return made

@@ -11,10 +11,11 @@ from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 
 from aideon_core.backends.hosts import HOSTS
+from aideon_core.errors import ConfigError
 from aideon_core.types import ModelFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from langchain_core.runnables import Runnable
 
@@ -101,6 +102,21 @@ def abilities(model: Runnable[Any, Any], side: Side) -> frozenset[Ability]:
     if any(reads) or (side == "cloud" and not reads):
         found.add("media")
     return frozenset(found.union(name for name in _BY_FIELD if name in type(chat).model_fields))
+
+
+def declared(abilities: Iterable[Ability]) -> frozenset[Ability]:
+    """What the caller says that a model can do.
+
+    Raises:
+        ConfigError: it is said to go on from a beginning, which LangChain has no word for.
+    """
+    found = frozenset(abilities)
+    if "prefix" in found:
+        raise ConfigError(
+            "A LangChain model cannot go on from a given beginning: it would begin anew.",
+            hint='Leave "prefix" out of abilities=; a LlamaCppBackend has it.',
+        )
+    return found
 
 
 def facts(model: Runnable[Any, Any]) -> ModelFacts:

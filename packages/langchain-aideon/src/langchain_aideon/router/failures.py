@@ -73,6 +73,7 @@ _BY_NAME: Final[Mapping[str, type[BackendError]]] = {
         ConnectFailed,
     ),
     "APIError": ServerError,
+    "UnicodeDecodeError": ServerError,
     "MemoryError": BackendError,
 }
 # Raised as ValueError, TypeError or KeyError, and yet about the answer or the prompt.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -65,7 +66,7 @@ class ChatModelLeg:
             address tell; a local model costs nothing.
 
     Raises:
-        ConfigError: it is no Runnable.
+        ConfigError: it is no Runnable, or is said to go on from a beginning.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class ChatModelLeg:
         self.runnable = model
         self.side: Side = side
         self.name = name or provider
-        self.abilities = capabilities.abilities(model, side) | frozenset(abilities)
+        self.abilities = capabilities.abilities(model, side) | capabilities.declared(abilities)
         self.facts = facts or capabilities.facts(model)
         self._prices = prices or capabilities.price_list(model)
         self._tells_its_end = capabilities.speaks_openai(capabilities.wrapped(model)[0])
@@ -262,10 +263,10 @@ class _Stream:
 
     def close(self) -> None:
         self._reader = None
-        try:
-            self._pieces.close()  # type: ignore[attr-defined]
-        except ValueError:
-            return  # It runs in another thread, where it ends at its next piece.
+        # It may run in another thread, where it ends at its next piece.
+        with suppress(ValueError):
+            if hasattr(self._pieces, "close"):
+                self._pieces.close()
 
 
 class _AsyncStream:
@@ -293,7 +294,7 @@ class _AsyncStream:
 
     async def aclose(self) -> None:
         self._reader = None
-        try:
-            await self._pieces.aclose()  # type: ignore[attr-defined]
-        except RuntimeError:
-            return  # It runs in another task, where it ends at its next piece.
+        # It may run in another task, where it ends at its next piece.
+        with suppress(RuntimeError):
+            if hasattr(self._pieces, "aclose"):
+                await self._pieces.aclose()

@@ -6,9 +6,11 @@ import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from aideon_core import forks
 from aideon_core.backends.llama_cpp.model import Model
 from aideon_core.backends.llama_cpp.options import ModelOptions
 from aideon_core.backends.llama_cpp.prompts.template import ChatTemplate
+from aideon_core.errors import BadRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,12 +32,27 @@ class Counter:
         self._name = path.name
         self._model = Model(ModelOptions(path), weights=False)
         self._templates: dict[str | None, ChatTemplate] = {}
+        self.forked()
+        forks.forget_with(self)
+
+    def forked(self) -> None:
+        """A thread of the parent may have held the lock."""
         self._lock = threading.Lock()
 
     def tokens(self, text: str) -> list[int]:
-        """The tokens of a text; what looks like a control token in it is text too."""
-        with self._lock:
-            return self._model.text_tokens(text)
+        """The tokens of a text; what looks like a control token in it is text too.
+
+        Raises:
+            BadRequest: the text has half a character.
+        """
+        try:
+            with self._lock:
+                return self._model.text_tokens(text)
+        except UnicodeEncodeError as error:
+            raise BadRequest(
+                f"The text has half a character at position {error.start}.",
+                hint="It was cut or decoded wrongly before it came here.",
+            ) from error
 
     def count(self, request: Request, chat_template: str | None) -> int:
         """How many tokens the prompt of a request has.
