@@ -395,3 +395,20 @@ def test_a_tool_call_with_words_is_still_a_tool_call():
     with pytest.raises(StopIteration) as done:
         steps.send(Ok(Completion(text="Let me look.", tool_calls=calls)))
     assert done.value.value.value is None
+
+
+class Branch(BaseModel):
+    """A branch, and those that grow from it."""
+
+    name: str
+    branches: list[Branch] = []
+
+
+def test_a_class_that_holds_itself_is_an_object_on_the_wire(together):
+    """The schema of a recursive class has an object at its root, which servers ask for."""
+    together.script.say('{"name": "oak", "branches": [{"name": "twig"}]}')
+    with Client(local=None, api_key="k", base_url=together.base_url) as client:
+        answer = client.chat("Name an oak.", output_type=Branch)
+    assert answer.value.branches[0].name == "twig"
+    sent = together.requests[-1].body["response_format"]
+    assert "$ref" not in sent.get("schema", sent.get("json_schema", {}).get("schema"))

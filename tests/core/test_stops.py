@@ -40,3 +40,21 @@ def test_what_cannot_become_a_stop_string_is_shown_at_once():
     assert stop_filter.feed("Thought: hm") == "Thought: hm"
     assert stop_filter.feed("\nOb") == ""
     assert stop_filter.feed("vious") == "\nObvious"
+
+
+@given(LETTERS, LETTERS, st.lists(LETTERS, min_size=1, max_size=3))
+def test_a_stop_string_may_begin_in_what_was_shown_before(shown, text, stops):
+    """A text that goes on from another ends where both together would, as far as it still can."""
+    if any(stop and stop in shown for stop in stops):
+        return
+    stop_filter = StopFilter(tuple(stops), shown)
+    more = "".join(stop_filter.feed(letter) for letter in text if not stop_filter.stopped)
+    if not stop_filter.stopped:
+        more += stop_filter.flush()
+    ends = [at for stop in stops if stop and (at := (shown + text).find(stop)) >= 0]
+    assert stop_filter.stopped == bool(ends)
+    assert (shown + text).startswith(shown + more)
+    if len(ends) == 1:
+        assert shown + more == (shown + text)[: max(len(shown), ends[0])]
+    elif not ends:
+        assert more == text

@@ -15,7 +15,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.exceptions import ModelAuthenticationError
 from langchain_core.load import dumps, load
 from langchain_core.runnables import ConfigurableField
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from aideon_core import Client, Completion
 from aideon_core.errors import ConfigError, MissingKey
@@ -277,12 +277,41 @@ def test_the_local_context_is_checked_at_once():
     ("fields", "told"),
     [
         ({"model": CLOUD}, "cloud="),
+        ({"model_name": CLOUD}, "cloud="),
         ({"local": []}, "local="),
         ({"cloud": 7}, "cloud"),
-        ({"together_api_key": "k"}, "together_api_key"),
+        ({"together_api_key": "k"}, "api_key="),
+        ({"together_api_base": "http://host"}, "base_url="),
+        ({"request_timeout": 3}, "timeout="),
+        ({"model_kwargs": {"top_k": 3}}, "top_k="),
+        ({"max_completion_tokens": 3}, "max_tokens="),
+        ({"stream_usage": True}, "every answer"),
+        ({"temprature": 0}, "temperature="),
+        ({"organization": "o"}, r"help\(ChatAideon\)"),
     ],
 )
 def test_mistaken_words_are_told(fields, told):
-    """A word that does not exist or says nothing is an error that names it."""
+    """A word that does not exist or says nothing is an error that says what to write."""
     with pytest.raises((ConfigError, ValidationError), match=told):
         ChatAideon(**fields)
+
+
+def test_a_stop_may_be_one_text(chat_over, together):
+    """The constructor takes one stop as a text, as a call does."""
+    chat_over(stop="END").invoke("Count.")
+    assert together.requests[0].body["stop"] == ["END"]
+
+
+def test_a_subclass_may_have_fields_of_its_own():
+    """Fields that a subclass adds are taken, by name or alias, and others still refused."""
+
+    class Own(ChatAideon):
+        """A model with a label and a tone."""
+
+        label: str = ""
+        tone: str = Field(default="", alias="mood")
+
+    own = Own(label="mine", mood="calm")
+    assert (own.label, own.tone) == ("mine", "calm")
+    with pytest.raises(ConfigError, match="label="):
+        Own(labl="mine")

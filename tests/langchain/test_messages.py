@@ -351,6 +351,74 @@ def test_what_a_provider_ran_itself_is_told():
     )
 
 
+@pytest.mark.parametrize(
+    ("provider", "blocks", "told"),
+    [
+        (
+            "openai",
+            [
+                {"type": "web_search_call", "id": "w", "action": {"type": "search", "query": "q"}},
+                {"type": "text", "text": "Many."},
+            ],
+            '[Called web_search with {"type": "search", "query": "q"}]\nMany.',
+        ),
+        (
+            "openai",
+            [
+                {"type": "text", "text": "Let me count."},
+                {"type": "code_interpreter_call", "id": "c", "code": "1+1", "outputs": []},
+                {"type": "mcp_list_tools", "id": "m"},
+            ],
+            (
+                'Let me count.\n[Called code_interpreter with {"code": "1+1"}]\n'
+                "[It gave []]\n[Called mcp_list_tools with {}]\n"
+            ),
+        ),
+        (
+            "google_genai",
+            [
+                {"type": "executable_code", "language": "python", "executable_code": "1+1"},
+                {"type": "code_execution_result", "code_execution_result": "2", "outcome": 1},
+                {"type": "text", "text": "Two."},
+            ],
+            (
+                '[Called code_interpreter with {"code": "1+1", "language": "python"}]\n'
+                '[It gave "2"]\nTwo.'
+            ),
+        ),
+        (
+            "anthropic",
+            [
+                {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"q": 1}},
+                {
+                    "type": "web_search_tool_result",
+                    "tool_use_id": "s",
+                    "content": [{"url": "u", "encrypted_content": "x" * 999}],
+                },
+                {"type": "text", "text": "Many."},
+            ],
+            '[Called web_search with {"q": 1}]\n[It gave [{"url": "u"}]]\nMany.',
+        ),
+    ],
+)
+def test_what_another_provider_ran_is_told_in_words(provider, blocks, told):
+    """A conversation may go on from any provider's own tools, in its words, without its secrets."""
+    asked = AIMessage(blocks, response_metadata={"model_provider": provider})
+    (turn,) = to_messages([asked])
+    assert turn.content == told
+    assert asked.content == blocks
+
+
+def test_a_call_of_a_custom_tool_is_one_call():
+    """OpenAI's calls in free text are in the message's tool calls, and not refused for it."""
+    call = {"id": "c1", "name": "run", "args": {"__arg1": "ls"}}
+    block = {"type": "custom_tool_call", "call_id": "c1", "name": "run", "input": "ls"}
+    (turn,) = to_messages(
+        [AIMessage([block], tool_calls=[call], response_metadata={"model_provider": "openai"})]
+    )
+    assert [(each.id, each.arguments) for each in turn.tool_calls] == [("c1", '{"__arg1": "ls"}')]
+
+
 def test_an_assistant_may_say_nothing_beside_its_calls():
     """Empty content, as text or as a list, is empty text."""
     calls = [{"id": "1", "name": "f", "args": {}}]

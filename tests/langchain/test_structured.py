@@ -6,7 +6,8 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, NotRequired
+from enum import Enum
+from typing import Annotated, Literal, NotRequired
 
 import pytest
 from langchain.agents import create_agent
@@ -59,6 +60,24 @@ class PersonPart(TypedDict):
     age: NotRequired[int]
 
 
+class PersonHalf(TypedDict, total=False):
+    name: str
+    age: int
+
+
+class Tree(BaseModel):
+    """What branches."""
+
+    name: str
+    branches: list[Tree] = []
+
+
+class Colour(Enum):
+    """What birds have."""
+
+    RED = "red"
+
+
 SCHEMA = {
     "title": "Person",
     "description": "Somebody.",
@@ -78,6 +97,7 @@ KINDS = [
     (UNTITLED, ADA),
     ({"name": "Person", "description": "Somebody.", "parameters": UNTITLED}, ADA),
 ]
+TREE = {"name": "oak", "branches": [{"name": "twig", "branches": []}]}
 METHODS = ("json_schema", "function_calling", "json_mode")
 
 
@@ -396,6 +416,86 @@ def test_any_json_schema_will_do(chat_over, together):
     together.script.json(["Ada", "Grace"])
     schema = {"title": "names", "type": "array", "items": {"type": "string"}}
     assert chat_over().with_structured_output(schema).invoke("Who?") == ["Ada", "Grace"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer", "value"),
+    [
+        (list[Person], [ADA], [Person(**ADA)]),
+        (Person | None, None, None),
+        (Literal["yes", "no"], "no", "no"),
+        (Colour, "red", Colour.RED),
+        (int, 7, 7),
+    ],
+)
+def test_any_type_that_pydantic_reads_will_do(chat_over, together, schema, answer, value):
+    """Lists, unions, choices and enums are held to their schema and read as what they are."""
+    together.script.json(answer)
+    assert chat_over().with_structured_output(schema).invoke("Who?") == value
+    assert "json_schema" in together.requests[0].body["response_format"]
+    with pytest.raises(ValueError, match="no tool can take it"):
+        chat_over().with_structured_output(schema, method="function_calling")
+
+
+@pytest.mark.parametrize("schema", [Person(**ADA), "Person", None, [Person], says])
+def test_what_is_no_type_is_refused_by_name(chat_over, schema):
+    """The error says what was given and what is taken."""
+    with pytest.raises(ValueError, match=r"has to be a class, a TypedDict, a JSON Schema"):
+        chat_over().with_structured_output(schema)
+
+
+@pytest.mark.parametrize("strict", [None, True])
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+@pytest.mark.parametrize("schema", [Tree, Tree.model_json_schema()])
+def test_a_class_may_hold_itself(chat_over, together, schema, method, strict):
+    """A recursive class or schema is asked for by every method, with what it holds described."""
+    says(together, method, TREE, Tree if schema is Tree else {"title": "Tree"})
+    runnable = chat_over().with_structured_output(schema, method=method, strict=strict)
+    assert runnable.invoke("What?") == (Tree(**TREE) if schema is Tree else TREE)
+    assert '{"$ref": "#/$defs/Tree"}' in json.dumps(together.requests[0].body)
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_a_total_false_dict_may_lack_keys(chat_over, together, method):
+    """Keys that a TypedDict does without are not asked for, nor is dict's docstring sent."""
+    says(together, method, {"name": "Ada"}, PersonHalf)
+    runnable = chat_over().with_structured_output(PersonHalf, method=method)
+    assert runnable.invoke("Who?") == {"name": "Ada"}
+    assert len(together.requests) == 1
+    assert "new empty dictionary" not in json.dumps(together.requests[0].body)
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "json_schema", "json_schema": {"name": "Person", "schema": UNTITLED}},
+        {"name": "Person", "schema": UNTITLED, "strict": True},
+        {"name": "Person", **UNTITLED},
+    ],
+)
+def test_a_schema_may_come_in_openais_wrapping(chat_over, together, schema, method):
+    """What ChatOpenAI takes as a response_format is read as the schema in it."""
+    says(together, method, ADA, {"title": "Person"})
+    assert chat_over().with_structured_output(schema, method=method).invoke("Who?") == ADA
+    sent = json.dumps(together.requests[0].body)
+    assert '"name": "Person"' in sent
+    assert '"required": ["name", "age"]' in sent
+
+
+@pytest.mark.parametrize("schema", [Person, SCHEMA])
+@pytest.mark.parametrize("method", ["json_schema", "json_mode"])
+async def test_a_stream_with_the_message_raises_nothing(chat_over, together, schema, method):
+    """With include_raw a stream passes the message on in pieces, and ends with what is wrong."""
+    together.script.say(*["I cannot do that."] * 2)
+    runnable = chat_over().with_structured_output(schema, method=method, include_raw=True)
+    pieces = list(runnable.stream("Who, as JSON?"))
+    assert "".join(piece["raw"].content for piece in pieces[:-1]) == "I cannot do that."
+    assert len([piece for piece in pieces if piece.get("raw")]) > 1
+    assert pieces[-1]["parsed"] is None
+    assert isinstance(pieces[-1]["parsing_error"], OutputParserException)
+    last = [piece async for piece in runnable.astream("Who, as JSON?")][-1]
+    assert isinstance(last["parsing_error"], OutputParserException)
 
 
 def test_an_agent_holds_the_model_to_its_response_format(chat_over, together):

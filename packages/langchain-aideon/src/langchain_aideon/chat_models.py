@@ -17,6 +17,7 @@ from aideon_core.backends import hosts
 from aideon_core.backends.llama_cpp import LlamaCppBackend
 from aideon_core.config import variable
 from aideon_core.errors import ConfigError
+from langchain_aideon.chat import words
 from langchain_aideon.chat.base import ClientChatModel
 from langchain_aideon.chat.limiting import LimitedAsyncClient, LimitedClient
 
@@ -31,6 +32,10 @@ def _plain(target: object) -> object:
     if isinstance(target, list | tuple):
         return [_plain(each) for each in target]
     return fspath(target) if isinstance(target, PathLike) else target
+
+
+def _several(stop: object) -> object:
+    return [stop] if isinstance(stop, str) else stop
 
 
 class _OfEnvironment(SecretStr):
@@ -102,7 +107,7 @@ class ChatAideon(ClientChatModel):
         top_k: sample from this many of the likeliest words.
         min_p: leave out words less likely than this share of the likeliest one's.
         max_tokens: the longest answer, in tokens.
-        stop: where to end an answer.
+        stop: where to end an answer, one text or several.
         seed: makes sampling repeatable, as far as the backend can.
         presence_penalty: against words that came before, from -2 to 2.
         frequency_penalty: against words by how often they came before, from -2 to 2.
@@ -143,7 +148,7 @@ class ChatAideon(ClientChatModel):
     top_k: int | None = None
     min_p: float | None = None
     max_tokens: int | None = None
-    stop: list[str] | None = None
+    stop: Annotated[list[str] | None, BeforeValidator(_several)] = None
     seed: int | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
@@ -158,19 +163,15 @@ class ChatAideon(ClientChatModel):
     def __init__(self, **fields: Any) -> None:
         if "api_key" in fields:
             fields["api_key"] = _hidden(fields["api_key"])
-        if "model" in fields:
-            raise ConfigError(
-                "ChatAideon takes no model=.",
-                hint="Name the models as local= and cloud=; model= goes to a call.",
-            )
+        words.check(fields.keys(), type(self).model_fields, "ChatAideon")
         if isinstance(client := fields.get("client"), Client):
             fields |= _said(client, fields)
         super().__init__(**fields)
 
     def _words(self) -> tuple[Any, ...]:
-        said = (getattr(self, name) for name in (*_WORDS, "n_ctx"))
-        words = (tuple(each) if isinstance(each, list) else each for each in said)
-        return (*words, type(self.api_key), self.client, self.cloud_rate_limiter)
+        given = (getattr(self, name) for name in (*_WORDS, "n_ctx"))
+        said = (tuple(each) if isinstance(each, list) else each for each in given)
+        return (*said, type(self.api_key), self.client, self.cloud_rate_limiter)
 
     def _new_clients(self) -> tuple[Client, AsyncClient]:
         if self.client is None:

@@ -26,7 +26,7 @@ def of_type(python_type: object) -> tuple[dict[str, Any], Check]:
 
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(python_type)
-        schema = adapter.json_schema()
+        schema = rooted(adapter.json_schema())
     except (PydanticUserError, PydanticUndefinedAnnotation, PydanticSerializationError) as error:
         raise BadRequest(
             f"output_type is {python_type!r}, which cannot be made from JSON: "
@@ -92,3 +92,15 @@ def of_schema(schema: dict[str, Any]) -> Check:
         return value
 
     return check
+
+
+def rooted(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema itself, where pydantic has no more than a reference to a recursive class.
+
+    Servers that take a schema as a tool's, or in strict mode, want an object at its root.
+    """
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    root = schema.get("$defs", {}).get(name)
+    if root is None:
+        return schema
+    return {**root, **{key: value for key, value in schema.items() if key != "$ref"}}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from aideon_core.errors import AideonError, BadRequest
-from langchain_aideon.chat import forms, structured
+from langchain_aideon.chat import forms, reading, structured
 from langchain_aideon.chat.binding import as_tools, chosen
 from langchain_aideon.chat.holding import ClientHolder
 from langchain_aideon.errors import translated
@@ -83,10 +83,12 @@ class ClientChatModel(ClientHolder):
         """Have every answer read as one form.
 
         Args:
-            schema: a pydantic class, a dataclass, a TypedDict, or a JSON Schema, whose
-                answers are instances of the class, or dicts.
+            schema: a pydantic class, a dataclass, a TypedDict, or a JSON Schema, bare or as
+                OpenAI's ``response_format``, whose answers are instances of the class, or
+                dicts. Any other type that pydantic reads, such as ``list[Person]``, will do
+                for ``"json_schema"``.
             include_raw: return ``{"raw", "parsed", "parsing_error"}`` and raise nothing for
-                an answer of another form.
+                an answer of another form, streamed or not.
             method: ``"json_schema"`` has the model held to the schema where it runs, checks
                 the answer, and asks once more for one that does not fit;
                 ``"function_calling"`` forces a call of one tool; ``"json_mode"`` asks for any
@@ -115,9 +117,8 @@ class ClientChatModel(ClientHolder):
         else:
             said |= form.asked(strict=strict)
             model = self.bind_tools(tools, strict=strict, **said) if tools else self.bind(**said)
-        return structured.read(
-            model, form.parser(how, or_calls=bool(tools)), include_raw=include_raw
-        )
+        parser = form.parser(how, or_calls=bool(tools))
+        return reading.read(model, parser, include_raw=include_raw)
 
     def _generate(
         self,

@@ -1,4 +1,4 @@
-"""``with_structured_output``: how a form is asked for, and how its answers are read."""
+"""``with_structured_output``: what a form is, and how it is asked for."""
 
 # ruff: noqa: ANN401 - schemas are classes or mappings, their answers instances or dicts
 
@@ -7,28 +7,31 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable  # noqa: TC003 - pydantic reads it
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
-
-from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import AIMessage
-from langchain_core.output_parsers import (
-    BaseGenerationOutputParser,
-    JsonOutputKeyToolsParser,
-    JsonOutputParser,
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    TypeAlias,
+    cast,
+    get_args,
+    get_origin,
 )
-from langchain_core.outputs import ChatGeneration, Generation  # noqa: TC002 - pydantic reads them
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+
+from langchain_core.output_parsers import JsonOutputKeyToolsParser
 from langchain_core.utils.function_calling import convert_to_json_schema
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, PydanticUserError, TypeAdapter
 from pydantic.v1 import BaseModel as BaseModelV1
+
+from aideon_core.schema.validators import rooted
+from langchain_aideon.chat import reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.runnables import Runnable
 
 Method: TypeAlias = Literal["json_schema", "function_calling", "json_mode"]
 """How an answer of a form is asked for."""
@@ -71,28 +74,26 @@ class Form:
     output_type: type | None = None
 
     @classmethod
-    def of(cls, given: dict[str, Any] | type) -> Form:
-        """The form of a class or a JSON Schema.
+    def of(cls, given: Any) -> Form:
+        """The form of a class, another type or a JSON Schema.
 
         Raises:
             ValueError: no JSON Schema can be made of it.
         """
         if isinstance(given, dict):
-            of_tool = not _TOOL_KEYS.isdisjoint(given)
-            schema = convert_to_json_schema(given) if of_tool else {"title": _NAME, **given}
+            schema = _of_mapping(given)
             return cls(schema, schema)
         if not isinstance(given, type):
-            raise ValueError(  # noqa: TRY004 - as LangChain does
-                f"schema is {given!r} and has to be a class, a TypedDict or a JSON Schema"
-            )
+            schema = _adapted(given)
+            return cls(schema, schema, partial(_validated, given))
         if issubclass(given, BaseModelV1):
             return cls(convert_to_json_schema(cast("Any", given)), given, given.parse_obj)
-        if issubclass(given, BaseModel):
-            return cls(_adapted(given), given, partial(_validated, given), given)
-        if is_dataclass(given):
-            schema = _adapted(given)
-            return cls(schema, schema, partial(_validated, given), given)
-        return cls(*_of_typed_dict(given))
+        if hasattr(given, "__required_keys__"):  # a TypedDict, from typing or its extensions
+            return cls(*_of_typed_dict(given))
+        schema = _adapted(given)
+        # Whoever resolves the references of a recursive schema has to cut it off somewhere.
+        flat = issubclass(given, BaseModel) and given.__name__ not in schema.get("$defs", {})
+        return cls(schema, given if flat else schema, partial(_validated, given), given)
 
     @property
     def name(self) -> str:
@@ -152,11 +153,11 @@ class Form:
         """
         if method == "function_calling":
             if self.made is not None:
-                return _CalledInstance(name=self.name, made=self.made)
+                return reading.CalledInstance(name=self.name, made=self.made)
             return JsonOutputKeyToolsParser(key_name=self.name, first_tool_only=True)
         if self.made is not None:
-            return _Instance(made=self.made, or_calls=or_calls)
-        return _Json(or_calls=or_calls)
+            return reading.Instance(made=self.made, or_calls=or_calls)
+        return reading.Json(or_calls=or_calls)
 
     def _sent(self, *, strict: bool | None) -> dict[str, Any]:
         if not strict or "properties" not in self.schema:
@@ -164,99 +165,51 @@ class Form:
         return convert_to_json_schema(self.told, strict=True)
 
 
-def read(
-    model: Runnable[LanguageModelInput, AIMessage],
-    parser: Runnable[Any, Any],
-    *,
-    include_raw: bool,
-) -> Runnable[LanguageModelInput, Any]:
-    """The model and what reads its answers; with ``include_raw``, the message and the error too."""
-    if not include_raw:
-        return model | parser
-    parsed = RunnablePassthrough.assign(
-        parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
-    ).with_fallbacks(
-        [RunnablePassthrough.assign(parsed=lambda _: None)], exception_key="parsing_error"
-    )
-    return RunnableMap(raw=model) | parsed
+def _of_mapping(given: dict[str, Any]) -> dict[str, Any]:
+    """A JSON Schema with a title, of one, of a tool's, or of OpenAI's ``response_format``."""
+    named = given.get("json_schema", given)
+    if isinstance(named, dict) and isinstance(schema := named.get("schema"), dict):
+        root = rooted(schema)
+        return {**root, "title": named.get("name") or root.get("title", _NAME)}
+    if "properties" in given or _TOOL_KEYS.isdisjoint(given):
+        kept = {key: value for key, value in rooted(given).items() if key != "name"}
+        return {"title": given.get("name", _NAME), **kept}
+    return convert_to_json_schema(given)
 
 
-def _adapted(given: type) -> dict[str, Any]:
-    return {"title": given.__name__, **_adapter(given).json_schema()}
+def _adapted(given: Any) -> dict[str, Any]:
+    try:
+        schema = _adapter(given).json_schema()
+    except (PydanticUserError, NameError, TypeError) as error:
+        raise ValueError(
+            f"schema is {given!r} and has to be a class, a TypedDict, a JSON Schema or another "
+            f"type that pydantic reads, such as list[Person]: {error}"
+        ) from error
+    return {"title": getattr(given, "__name__", _NAME), **rooted(schema)}
 
 
 @lru_cache(maxsize=128)
-def _adapter(given: type) -> TypeAdapter[Any]:
+def _adapter(given: Any) -> TypeAdapter[Any]:
+    # Of a function pydantic would read arguments, and call it with an answer.
+    if not isinstance(given, type) and get_origin(given) is None:
+        raise TypeError("it is no type")
     return TypeAdapter(given)
 
 
-def _validated(given: type, value: Any) -> Any:
+def _validated(given: Any, value: Any) -> Any:
     # As JSON, which even a strict class reads a date or an enum from.
     return _adapter(given).validate_json(json.dumps(value))
 
 
-def _of_typed_dict(given: type) -> tuple[dict[str, Any], Any]:
+def _of_typed_dict(given: Any) -> tuple[dict[str, Any], Any]:
     try:
-        return convert_to_json_schema(cast("Any", given)), given
+        schema = convert_to_json_schema(given)
     except TypeError:
         # LangChain cannot read Required and NotRequired.
         schema = _adapted(given)
         return schema, schema
-
-
-class _Json(JsonOutputParser):
-    """Reads dicts, as far as they have come."""
-
-    or_calls: bool = False
-
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        if self.or_calls and _calls(result):
-            return None
-        return super().parse_result(result, partial=partial)
-
-
-class _Instance(BaseGenerationOutputParser[Any]):
-    """Reads instances."""
-
-    made: Callable[[Any], Any]
-    or_calls: bool = False
-
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        if self.or_calls and _calls(result):
-            return None
-        value = JsonOutputParser().parse_result(result, partial=partial)
-        return _instance(self.made, value, result[0].text)
-
-
-class _CalledInstance(BaseGenerationOutputParser[Any]):
-    """Reads instances from calls of a tool; None where there is no call."""
-
-    name: str
-    made: Callable[[Any], Any]
-
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:  # noqa: ARG002
-        message = cast("ChatGeneration", result[0]).message
-        assert isinstance(message, AIMessage)
-        for call in message.tool_calls:
-            if call["name"] == self.name:
-                return _instance(self.made, call["args"], str(call["args"]))
-        for bad in message.invalid_tool_calls:
-            raise OutputParserException(
-                f"The arguments of {bad['name']!r} cannot be read: {bad['error']}",
-                llm_output=bad["args"] or "",
-            )
-        return None
-
-
-def _calls(result: list[Generation]) -> bool:
-    message = getattr(result[0], "message", None)
-    return isinstance(message, AIMessage) and bool(message.tool_calls) and not result[0].text
-
-
-def _instance(made: Callable[[Any], Any], value: Any, text: str) -> Any:
-    try:
-        return made(value)
-    except ValueError as error:
-        raise OutputParserException(
-            f"The answer does not fit the schema: {error}", llm_output=text
-        ) from error
+    # Nor total=False, and where there is no docstring it takes that of dict.
+    required = [key for key in schema.pop("required", ()) if key in given.__required_keys__]
+    if given.__doc__ in (None, dict.__doc__):
+        schema.pop("description", None)
+    return (schema | {"required": required} if required else schema), given

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.messages import (
@@ -16,7 +15,9 @@ from langchain_core.messages import (
 
 from aideon_core import Message, ToolCall
 from aideon_core.errors import BadRequest
+from langchain_aideon.messages import foreign
 from langchain_aideon.messages.carried import CarriedMessage
+from langchain_aideon.messages.foreign import as_json
 from langchain_aideon.messages.parts import parts_of, refuse
 
 if TYPE_CHECKING:
@@ -24,10 +25,9 @@ if TYPE_CHECKING:
 
     from aideon_core.types import Json, Role
 
-_CALLS: Final = frozenset({"tool_use", "tool_call", "function_call", "invalid_tool_call"})
-# What a provider ran on its own servers. The model here has no such tool, but what came of it
-# is what the conversation goes on from.
-_SERVER_CALLS: Final = frozenset({"server_tool_call", "server_tool_use", "mcp_tool_use"})
+_CALLS: Final = frozenset(
+    {"tool_use", "tool_call", "function_call", "custom_tool_call", "invalid_tool_call"}
+)
 # Of a stream that was added up: the message has them whole among its tool calls.
 _PIECES: Final = frozenset({"tool_call_chunk", "server_tool_call_chunk"})
 _ROLES: Final[Mapping[str, Role]] = {
@@ -212,12 +212,10 @@ def _tool(
 
 
 def _assistant(message: AIMessage, where: str) -> Message:
-    content = message.content
-    blocks = [content] if isinstance(content, str) else content
     said: list[str | dict[Any, Any]] = []
     calls = list(_tool_calls(message))
     known = {call.id for call in calls}
-    for given in blocks:
+    for given in foreign.blocks_of(message):
         block = _unwrapped(given)
         kind = "" if isinstance(block, str) else str(block.get("type"))
         if isinstance(block, str):
@@ -225,19 +223,18 @@ def _assistant(message: AIMessage, where: str) -> Message:
         elif kind in _CALLS:
             if _id_of(block) not in known:
                 calls.append(_call_of(block, where))
-        elif kind in _SERVER_CALLS:
-            told = block.get("args") or block.get("input") or {}
-            said.append(f"[Called {block.get('name')} with {_json(told)}]\n")
-        elif kind.endswith("_tool_result"):
-            told = block.get("output") or block.get("content")
-            said.append(f"[It gave {_json(told)}]\n")
+        elif (line := foreign.told(block)) is not None:
+            # A line of its own, whatever stands before it.
+            begun = bool(line and said) and not str(said[-1]).endswith("\n")
+            said.append("\n" + line if begun else line)
         elif kind not in _PIECES:
             said.append(block)
     text = _only_text(parts_of(said, where), where, joint="")
     return Message("assistant", text, name=message.name, tool_calls=tuple(calls))
 
 
-def _unwrapped(block: str | dict[Any, Any]) -> str | dict[Any, Any]:
+def _unwrapped(given: str | Mapping[Any, Any]) -> str | dict[Any, Any]:
+    block = given if isinstance(given, str) else dict(given)
     if isinstance(block, dict) and block.get("type") == "non_standard":
         value = block.get("value")
         return value if isinstance(value, dict) else block
@@ -246,7 +243,7 @@ def _unwrapped(block: str | dict[Any, Any]) -> str | dict[Any, Any]:
 
 def _tool_calls(message: AIMessage) -> Iterator[ToolCall]:
     for call in message.tool_calls:
-        yield ToolCall(call["id"] or "", call["name"], _json(call["args"]))
+        yield ToolCall(call["id"] or "", call["name"], as_json(call["args"]))
     for bad in message.invalid_tool_calls:
         yield ToolCall(bad["id"] or "", bad["name"] or "", bad["args"] or "")
 
@@ -257,13 +254,8 @@ def _call_of(block: Mapping[str, Any], where: str) -> ToolCall:
     if not isinstance(name, str):
         refuse(where, block["type"], "without a name", "Name the tool that is called.")
     given = block.get("input") or block.get("args") or block.get("arguments") or {}
-    return ToolCall(_id_of(block), name, given if isinstance(given, str) else _json(given))
+    return ToolCall(_id_of(block), name, given if isinstance(given, str) else as_json(given))
 
 
 def _id_of(call: Mapping[str, Any]) -> str:
     return str(call.get("call_id") or call.get("id") or "")
-
-
-def _json(value: object) -> str:
-    # Escaped, Japanese and Chinese arguments cost several times the tokens.
-    return json.dumps(value, ensure_ascii=False, default=str)

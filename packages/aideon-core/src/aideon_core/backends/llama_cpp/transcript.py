@@ -30,7 +30,7 @@ class Transcript:
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._stops = StopFilter(asked.request.stop)
+        self._stops = StopFilter(asked.request.stop, asked.request.prefix or "")
         # A required form binds the model from its first token on, so that it cannot think,
         # unless the template has opened a thought already.
         thinks = asked.opens_thought or asked.grammar is None
