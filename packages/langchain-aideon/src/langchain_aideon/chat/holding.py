@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ class ClientHolder(BaseChatModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     _made: _Made | None = PrivateAttr(default=None)
+    _dumped: tuple[dict[str, Any], dict[str, Any]] | None = PrivateAttr(default=None)
 
     # Not a validator: pydantic would wrap the core's errors and take their type away.
     def __init__(self, **fields: Any) -> None:
@@ -82,27 +84,33 @@ class ClientHolder(BaseChatModel):
         """The models that may answer; an answer's response_metadata names the one that did."""
         return "|".join(each.model for each in profiles.reachable(self._client))
 
-    # Not cached, as LangChain has it: a copy with other fields would keep this one's, and with
-    # it this one's cached answers.
+    # LangChain keeps it for good; a copy with other fields would keep this one's, and with it
+    # this one's cached answers.
     @property
     def _serialized(self) -> dict[str, Any]:
-        return dumpd(self)  # type: ignore[no-any-return]
+        if self._dumped is None or self._dumped[0] != self.__dict__:
+            fields = {
+                name: copy(value) if isinstance(value, list | dict) else value
+                for name, value in self.__dict__.items()
+            }
+            self._dumped = fields, dumpd(self)
+        return self._dumped[1]
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         return profiles.of(profiles.reachable(self._client))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy, with some fields changed; its client and its profile are of these fields."""
-        copy = super().model_copy(update=update, deep=deep)
-        if update and isinstance(copy.profile, profiles.Met):
-            copy.profile = copy._resolve_model_profile()  # noqa: SLF001 - of this class
-        return copy
+        other = super().model_copy(update=update, deep=deep)
+        if update and isinstance(other.profile, profiles.Met):
+            other.profile = other._resolve_model_profile()  # noqa: SLF001 - of this class
+        return other
 
     def __getstate__(self) -> dict[Any, Any]:
         """What is pickled: no client, with its connections and its keys."""
         state = super().__getstate__()
         private = state.get("__pydantic_private__") or {}
-        return state | {"__pydantic_private__": private | {"_made": None}}
+        return state | {"__pydantic_private__": private | {"_made": None, "_dumped": None}}
 
     def get_token_ids(self, text: str) -> list[int]:
         """The tokens of a text by the local model's vocabulary; downloads nothing.
