@@ -7,7 +7,7 @@ import time
 from copy import deepcopy
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aideon_core.schema import Partial, partial
@@ -91,6 +91,7 @@ def test_words_around_an_object_or_a_list_do_not_change_it(before, text, after):
 
 
 @given(st.text('[]{}",:0123456789-.eE+truefalsnu\\ \n/<>hik`', max_size=40), st.integers(1, 5))
+@example("[0+]", 1)
 def test_no_text_makes_it_fail(text, size):
     """Whatever a model writes is read without an exception, the same in pieces and at once."""
     pieces, _ = fed(text, size)

@@ -48,11 +48,13 @@ class JsonParser:
     Attributes:
         is_whole: the value has ended.
         error: what was expected where the text stopped being JSON, and what was there.
+        rejected: the number or word that was none, as far as it was written.
     """
 
     def __init__(self) -> None:
         self.is_whole = False
         self.error: str | None = None
+        self.rejected = ""
         self._root: Any = None
         self._open: list[Any] = []
         self._keys: list[str | None] = []
@@ -214,6 +216,7 @@ class JsonParser:
         number = _NUMBER.fullmatch(written)
         if written not in _WORDS and number is None:
             kind = "a number" if self._reading == "number" else "true, false or null"
+            self.rejected = written
             self._fail(kind, text, at)
             return
         self._reading = ""

@@ -108,7 +108,7 @@ class Partial:
         elif (error := self._parser.error) is not None:
             if self._stands_alone:
                 self._parser, self._place = JsonParser(), _Place.WORDS
-            elif self._parser.has_begun:
+            elif self._parser.has_begun or not _ASIDE.fullmatch(self._parser.rejected):
                 self._break(error, before + at)
             else:
                 self._place = _Place.ASIDE
