@@ -53,11 +53,13 @@ def attempt(wheel: Path, dist: Path) -> int:
         f"extra = [module for module in {foreign!r} if found(module)]\n"
         "sys.exit(f'installed beside it: {extra}' if extra else 0)\n"
     )
+    # Another wheel of the same version may have been tried before, and is in uv's cache.
+    anew = [word for each in IMPORTS for word in ("--refresh-package", each.replace("_", "-"))]
     with tempfile.TemporaryDirectory() as folder:
         python = Path(folder, "bin", "python")
         for command in (
             [UV, "venv", "--quiet", "--python", sys.executable, folder],
-            [UV, "pip", "install", "--quiet", "--python", python, "--find-links", dist, wheel],
+            [UV, "pip", "install", "-q", "--python", python, *anew, "--find-links", dist, wheel],
             [python, "-I", "-c", script],
         ):
             done = subprocess.run([*map(str, command)], check=False)
