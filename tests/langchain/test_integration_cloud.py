@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 
-import httpx
 import pytest
-from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from aideon_core import AsyncClient, Client, Usage
 from aideon_testing import LoopbackTogether, Reply
 from langchain_aideon import ChatAideon
 
-from .good_model import GoodModel, fetched
+from .good_model import GoodModel, SeeingModelTests
 
 # It sees, hears and thinks.
 _MODEL = "moonshotai/Kimi-K2.6"
@@ -26,7 +24,7 @@ def together():
         yield server
 
 
-class OverLoopback(ChatModelIntegrationTests):
+class OverLoopback(SeeingModelTests):
     """The suite with every flag on that a cloud model can honour.
 
     JSON mode has its own test in it. The others do not say which JSON they want, so they are for
@@ -43,20 +41,6 @@ class OverLoopback(ChatModelIntegrationTests):
         yield
         await AsyncClient.sharing(self._client).close()
 
-    @pytest.fixture(autouse=True)
-    def _files_at_hand(self, monkeypatch):
-        """The suite gets its pictures, sounds and documents from other hosts."""
-        monkeypatch.setattr(httpx, "get", fetched)
-
-    @pytest.fixture
-    def vcr(self):
-        """A recording that is never empty: the suite then measures a stream, over the server."""
-        return SimpleNamespace(responses=["loopback"])
-
-    @property
-    def enable_vcr_tests(self):
-        return True
-
     @property
     def chat_model_class(self):
         return ChatAideon
@@ -68,38 +52,6 @@ class OverLoopback(ChatModelIntegrationTests):
     @property
     def model_override_value(self):
         return "openai/gpt-oss-120b"
-
-    @property
-    def supports_json_mode(self):
-        return True
-
-    @property
-    def supports_image_inputs(self):
-        return True
-
-    @property
-    def supports_image_urls(self):
-        return True
-
-    @property
-    def supports_image_tool_message(self):
-        return True
-
-    @property
-    def supports_pdf_inputs(self):
-        return True
-
-    @property
-    def supports_pdf_tool_message(self):
-        return True
-
-    @property
-    def supports_audio_inputs(self):
-        return True
-
-    @property
-    def supports_anthropic_inputs(self):
-        return True
 
     @property
     def supported_usage_metadata_details(self):

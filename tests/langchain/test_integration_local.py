@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
-import httpx
 import pytest
-from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from langchain_aideon import ChatAideon
 
-from .good_model import fetched
+from .good_model import TextModelTests
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 
-class TestLocal(ChatModelIntegrationTests):
+class TestLocal(TextModelTests):
     """A text model on this machine does what LangChain expects of a chat model."""
 
     @pytest.fixture(autouse=True)
     def _model_at_hand(self, local_model, monkeypatch):
         self._path = local_model.path
         monkeypatch.setenv("AIDEON_HOME", str(local_model._home))
-
-    @pytest.fixture(autouse=True)
-    def _files_at_hand(self, monkeypatch):
-        """The suite gets its documents from other hosts."""
-        monkeypatch.setattr(httpx, "get", fetched)
-
-    @pytest.fixture
-    def vcr(self):
-        """A recording that is never empty: the suite then measures a stream."""
-        return SimpleNamespace(responses=["local"])
-
-    @property
-    def enable_vcr_tests(self):
-        return True
 
     @property
     def chat_model_class(self):
@@ -54,22 +36,6 @@ class TestLocal(ChatModelIntegrationTests):
     def model_override_value(self):
         """The same file by its name in the catalogue, so that nothing is loaded twice."""
         return "qwen2.5-coder-0.5b-instruct"
-
-    @property
-    def supports_json_mode(self):
-        return True
-
-    @property
-    def supports_pdf_inputs(self):
-        return True
-
-    @property
-    def supports_pdf_tool_message(self):
-        return True
-
-    @property
-    def supports_anthropic_inputs(self):
-        return True
 
     @property
     def supported_usage_metadata_details(self):

@@ -5,18 +5,16 @@ ChatTogether passes the same tests alone, so one that fails here fails because o
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_together import ChatTogether
 
 from aideon_testing import LoopbackTogether
 from langchain_aideon.router import AideonRouter
 
-from .good_model import GoodModel, fetched
+from .good_model import GoodModel, SeeingModelTests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +29,7 @@ def together() -> Iterator[LoopbackTogether]:
 
 # The suite sends a document without a name, and ChatTogether's parent would rather have one.
 @pytest.mark.filterwarnings("ignore:OpenAI may require a filename:UserWarning")
-class TestRouterOverTwoChatTogethers(ChatModelIntegrationTests):
+class TestRouterOverTwoChatTogethers(SeeingModelTests):
     """A router over two ChatTogethers does what LangChain expects of a chat model."""
 
     @pytest.fixture(autouse=True)
@@ -45,20 +43,6 @@ class TestRouterOverTwoChatTogethers(ChatModelIntegrationTests):
                 self._legs = [ChatTogether(model=each, max_retries=0, **given) for each in models]
                 yield
 
-    @pytest.fixture(autouse=True)
-    def _pictures_at_hand(self, monkeypatch):
-        """The suite gets its pictures and documents from other hosts."""
-        monkeypatch.setattr(httpx, "get", fetched)
-
-    @pytest.fixture
-    def vcr(self):
-        """A recording that is never empty: the suite then measures a stream, over the server."""
-        return SimpleNamespace(responses=["loopback"])
-
-    @property
-    def enable_vcr_tests(self):
-        return True
-
     @property
     def chat_model_class(self):
         return AideonRouter
@@ -70,35 +54,3 @@ class TestRouterOverTwoChatTogethers(ChatModelIntegrationTests):
     @property
     def model_override_value(self):
         return "openai/gpt-oss-120b"
-
-    @property
-    def supports_json_mode(self):
-        return True
-
-    @property
-    def supports_image_inputs(self):
-        return True
-
-    @property
-    def supports_image_urls(self):
-        return True
-
-    @property
-    def supports_image_tool_message(self):
-        return True
-
-    @property
-    def supports_pdf_inputs(self):
-        return True
-
-    @property
-    def supports_pdf_tool_message(self):
-        return True
-
-    @property
-    def supports_audio_inputs(self):
-        return True
-
-    @property
-    def supports_anthropic_inputs(self):
-        return True

@@ -6,14 +6,12 @@ and says where.
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_together import ChatTogether
-from tests.langchain.good_model import PIXEL, GoodModel
+from tests.langchain.good_model import GoodModel, SeeingModelTests
 
 from aideon_testing import LoopbackTogether
 
@@ -30,7 +28,7 @@ def together() -> Iterator[LoopbackTogether]:
 
 # The suite sends a document without a name, and ChatTogether's parent would rather have one.
 @pytest.mark.filterwarnings("ignore:OpenAI may require a filename:UserWarning")
-class TestChatTogether(ChatModelIntegrationTests):
+class TestChatTogether(SeeingModelTests):
     """ChatTogether over the loopback server does what LangChain expects of a chat model."""
 
     @pytest.fixture(autouse=True)
@@ -41,20 +39,6 @@ class TestChatTogether(ChatModelIntegrationTests):
             async with httpx.AsyncClient(verify=False) as async_client:
                 self._clients = {"http_client": client, "http_async_client": async_client}
                 yield
-
-    @pytest.fixture(autouse=True)
-    def _pictures_at_hand(self, monkeypatch):
-        """The suite gets its pictures and documents from other hosts."""
-        monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(200, content=PIXEL))
-
-    @pytest.fixture
-    def vcr(self):
-        """A recording that is never empty: the suite then measures a stream, over the server."""
-        return SimpleNamespace(responses=["loopback"])
-
-    @property
-    def enable_vcr_tests(self):
-        return True
 
     @property
     def chat_model_class(self):
@@ -67,35 +51,3 @@ class TestChatTogether(ChatModelIntegrationTests):
     @property
     def model_override_value(self):
         return "openai/gpt-oss-120b"
-
-    @property
-    def supports_json_mode(self):
-        return True
-
-    @property
-    def supports_image_inputs(self):
-        return True
-
-    @property
-    def supports_image_urls(self):
-        return True
-
-    @property
-    def supports_image_tool_message(self):
-        return True
-
-    @property
-    def supports_pdf_inputs(self):
-        return True
-
-    @property
-    def supports_pdf_tool_message(self):
-        return True
-
-    @property
-    def supports_audio_inputs(self):
-        return True
-
-    @property
-    def supports_anthropic_inputs(self):
-        return True

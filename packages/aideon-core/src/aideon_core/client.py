@@ -94,8 +94,9 @@ class Client(ClientBase):
     ) -> Stream:
         """Answer in pieces, as they come; arguments and errors as for ``chat``.
 
-        An error before the first piece falls back as in ``chat``; one after it raises
-        StreamInterrupted from the iteration. A whole answer that is not of the
+        An error before the first piece falls back as in ``chat``. After one, a model that can
+        go on from a given beginning writes the rest; where there is none, the iteration raises
+        StreamInterrupted with what was given. A whole answer that is not of the
         ``output_type`` raises InvalidOutput from it: what was shown cannot be taken back, so
         it is not asked for again.
         """
